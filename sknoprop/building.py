@@ -1,0 +1,127 @@
+"""From parameters and data to an untrained model."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sknoprop._parameters import DTYPES, check_embedding_array, layer_sizes, resolve
+from sknoprop.embeddings import (
+    ClassEmbedding,
+    fixed_embedding,
+    learned_embedding,
+    one_hot_embedding,
+    prototype_embedding,
+)
+from sknoprop.model import NoPropModel
+from sknoprop.networks import HEADS, MLPEncoder, NumberEncoding
+from sknoprop.parameterizations import PARAMETERIZATIONS
+from sknoprop.partition import Partition
+from sknoprop.readouts import READOUTS
+from sknoprop.schedules import SCHEDULES
+from sknoprop.training.seeds import Seeds
+from sknoprop.variants import VARIANTS
+
+__all__ = ["build_model"]
+
+
+def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: Seeds) -> NoPropModel:
+    """Assemble a model for training data.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of `NoPropClassifier`, checked.
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        Labels 0 to ``n_classes - 1``, each at least once.
+    seeds : Seeds
+
+    Returns
+    -------
+    NoPropModel
+        On the CPU, in the dtype asked for.
+    """
+    counts = np.bincount(y)
+    prior = torch.tensor(counts / counts.sum(), dtype=torch.float64)
+    variant = VARIANTS[params["variant"]]()
+    schedule = params["schedule"] if params["schedule"] != "auto" else variant.schedule
+    # An instance of the user's is copied: training may move it, and fit leaves parameters alone.
+    schedule = copy.deepcopy(resolve(schedule, SCHEDULES))
+    encoding = NumberEncoding(X, params["n_bins"])
+    embedding = _embedding(params, encoding, X, y, len(counts), seeds)
+    weight = embedding.weight.detach()
+    cut = params["partition"] if params["partition"] != "auto" else variant.partition
+    horizon = variant.horizon(schedule)
+    if cut == "uniform":
+        partition = Partition.uniform(params["n_blocks"], horizon)
+    else:
+        partition = Partition.by_information(params["n_blocks"], schedule, weight, prior)
+    end = torch.tensor(variant.readout_time(schedule))
+    with torch.no_grad():
+        signal, noise = float(schedule.signal(end)), float(schedule.noise(end))
+    readout = READOUTS[params["readout"]](weight, prior, signal, noise)
+    generators = seeds.block_generators("init", params["n_blocks"])
+    dropout = float(params["dropout"])
+    encoder = MLPEncoder(encoding, layer_sizes(params["hidden_layer_sizes"]), generators, dropout)
+    head = HEADS[params["head"]](
+        encoder.n_out,
+        embedding.dim,
+        embedding.n_classes,
+        generators,
+        dropout=dropout,
+        timed=not variant.single_level,
+        normalize=bool(params["batch_norm"]),
+    )
+    model = NoPropModel(
+        encoder=encoder,
+        head=head,
+        embedding=embedding,
+        readout=readout,
+        schedule=schedule,
+        partition=partition,
+        variant=variant,
+        parameterization=PARAMETERIZATIONS[params["parameterization"]](),
+        loss_weight=float(params["loss_weight"]),
+    )
+    _cast(model, DTYPES[params["dtype"]])
+    return model
+
+
+def _embedding(
+    params: dict[str, Any],
+    encoding: NumberEncoding,
+    X: np.ndarray,
+    y: np.ndarray,
+    n_classes: int,
+    seeds: Seeds,
+) -> ClassEmbedding:
+    choice = params["embedding"]
+    if not isinstance(choice, str):
+        array = check_embedding_array(choice, n_classes)
+        return fixed_embedding(torch.tensor(array, dtype=torch.float32))
+    if choice == "one-hot":
+        return one_hot_embedding(n_classes)
+    if choice == "learned":
+        return learned_embedding(n_classes, params["embedding_dim"], seeds.generator("shared"))
+    standard = encoding.standardize(torch.as_tensor(X)).float()
+    return prototype_embedding(standard, torch.as_tensor(y), n_classes)
+
+
+def _cast(model: NoPropModel, dtype: torch.dtype) -> None:
+    """Cast everything but the statistics of the input, which stay in float64."""
+
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    for module in model.modules():
+        if isinstance(module, NumberEncoding):
+            continue
+        for parameter in module.parameters(recurse=False):
+            parameter.data = cast(parameter.data)
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, cast(buffer))

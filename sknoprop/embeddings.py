@@ -1,0 +1,138 @@
+"""Class embeddings: the points that labels are noised from and denoised to.
+
+An embedding is a matrix ``W`` of shape ``(n_classes, embedding_dim)``; the embedding of label
+``y`` is its row ``u = W[y]``. One-hot rows and a matrix of the user's stay fixed. A learned or
+prototype embedding is trained with the blocks, which then share it: their gradients meet in
+``W`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "EMBEDDINGS",
+    "ClassEmbedding",
+    "class_medoids",
+    "fixed_embedding",
+    "learned_embedding",
+    "one_hot_embedding",
+    "prototype_embedding",
+]
+
+#: Names a user may give for an embedding.
+EMBEDDINGS = ("one-hot", "learned", "prototype")
+
+
+class ClassEmbedding(nn.Module):
+    """The matrix of class embeddings.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Initial matrix.
+    trainable : bool
+        Whether training moves it.
+    """
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor, trainable: bool) -> None:
+        super().__init__()
+        self.trainable = trainable
+        if trainable:
+            self.weight = nn.Parameter(weight.clone())
+        else:
+            self.register_buffer("weight", weight.clone())
+
+    @property
+    def n_classes(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def dim(self) -> int:
+        return self.weight.shape[1]
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Embeddings of labels `y`: shape ``(..., )`` to ``(..., embedding_dim)``."""
+        return self.weight[y]
+
+    def extra_repr(self) -> str:
+        return f"n_classes={self.n_classes}, dim={self.dim}, trainable={self.trainable}"
+
+
+def one_hot_embedding(n_classes: int) -> ClassEmbedding:
+    """The identity matrix, fixed."""
+    return ClassEmbedding(torch.eye(n_classes), trainable=False)
+
+
+def fixed_embedding(weight: Tensor) -> ClassEmbedding:
+    """A matrix of the user's, fixed."""
+    return ClassEmbedding(weight, trainable=False)
+
+
+def learned_embedding(n_classes: int, dim: int, generator: torch.Generator) -> ClassEmbedding:
+    """Unit rows, mutually orthogonal where ``dim >= n_classes``, trained with the blocks.
+
+    With fewer dimensions than classes no orthogonal rows exist; they then are independent
+    random directions (paper, "Choices").
+    """
+    rows = torch.randn(n_classes, dim, generator=generator)
+    if dim >= n_classes:
+        # The rows of a Gaussian matrix made orthogonal; signs fixed so that the result is
+        # uniform over orthogonal frames (Mezzadri 2007, arXiv:math-ph/0609050).
+        q, r = torch.linalg.qr(rows.T)
+        rows = (q * r.diagonal().sign()).T
+    else:
+        rows = rows / rows.norm(dim=1, keepdim=True)
+    return ClassEmbedding(rows.contiguous(), trainable=True)
+
+
+def prototype_embedding(x: Tensor, y: Tensor, n_classes: int) -> ClassEmbedding:
+    """One training example a class, its most central one, trained with the blocks.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_samples, n_inputs)
+        Inputs as the encoder sees them, flattened.
+    y : Tensor of shape (n_samples,)
+        Labels 0 to ``n_classes - 1``, each at least once.
+    """
+    return ClassEmbedding(x[class_medoids(x, y, n_classes)], trainable=True)
+
+
+def class_medoids(x: Tensor, y: Tensor, n_classes: int, chunk_size: int = 1024) -> Tensor:
+    """Row of each class with the smallest median distance to the others of its class.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_samples, n_inputs)
+    y : Tensor of shape (n_samples,)
+    n_classes : int
+    chunk_size : int, default=1024
+        Rows whose distances are held at once; bounds the memory, not the result.
+
+    Returns
+    -------
+    Tensor of shape (n_classes,)
+        Indices into `x`; the first row wins a tie.
+    """
+    chosen = []
+    for label in range(n_classes):
+        rows = (y == label).nonzero().squeeze(1)
+        members = x[rows]
+        if len(rows) == 1:
+            chosen.append(rows[0])
+            continue
+        medians = []
+        for start in range(0, len(rows), chunk_size):
+            distances = torch.cdist(members[start : start + chunk_size], members)
+            # A row's distance to itself does not count: overwrite it by infinity, and look for
+            # the median of the remaining n - 1, which keeps its rank.
+            index = torch.arange(len(distances))
+            distances[index, start + index] = torch.inf
+            rank = (len(rows) - 2) // 2 + 1
+            medians.append(distances.kthvalue(rank, dim=1).values)
+        chosen.append(rows[torch.cat(medians).argmin()])
+    return torch.stack(chosen)

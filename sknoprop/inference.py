@@ -1,0 +1,196 @@
+"""Prediction: class kernels of all blocks, or the paper's trajectories.
+
+Features of the input are computed once a row and reused for every level, class, draw and step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sknoprop.kernels import kernel_latents, stationary_distribution
+from sknoprop.model import NoPropModel
+from sknoprop.networks.stacked import take_blocks
+from sknoprop.samplers import Sampler, integrate
+
+__all__ = [
+    "MAX_CANDIDATES",
+    "MIN_LEVELS",
+    "block_kernels",
+    "candidate_classes",
+    "kernel_levels",
+    "kernel_probabilities",
+    "rows_at_once",
+    "sampling_times",
+    "trajectory_probabilities",
+]
+
+#: With more classes than this, kernels are built over each row's likeliest ones.
+MAX_CANDIDATES = 32
+
+#: Numbers in the largest array of a prediction, about: 64 MB in float32.
+CHUNK_NUMBERS = 2**24
+
+#: Levels at which the kernels of all blocks together are taken, at least.
+MIN_LEVELS = 10
+
+
+def rows_at_once(model: NoPropModel, n_draws: int) -> int:
+    """Rows whose kernels are computed together: bounds the memory, not the result."""
+    n_classes = min(model.embedding.n_classes, MAX_CANDIDATES)
+    width = max(model.encoder.n_out, model.embedding.n_classes)
+    return max(CHUNK_NUMBERS // (model.n_blocks * n_classes * n_draws * width), 1)
+
+
+def kernel_levels(model: NoPropModel) -> Tensor:
+    """Times at which each block's kernel is taken: shape ``(n_blocks, n_levels)``.
+
+    The one level a block owns, or the middles of equal parts of its interval's progress.
+    """
+    if model.variant.single_level:
+        return model.partition.span.start[:, None]
+    return model.partition.midpoints(math.ceil(MIN_LEVELS / model.n_blocks))
+
+
+def block_kernels(
+    model: NoPropModel, features: Tensor, eps: Tensor, candidates: Tensor | None = None
+) -> Tensor:
+    """Class kernel of each block, averaged over the levels it owns.
+
+    A mean of reversible kernels with one stationary law is again one.
+
+    Parameters
+    ----------
+    model : NoPropModel
+    features : Tensor of shape (n_blocks, n_samples, width)
+    eps : Tensor of shape (n_draws, embedding_dim)
+        Noise shared by all rows, classes and blocks.
+    candidates : Tensor of shape (n_samples, n_candidates), optional
+        Classes that the kernel of each row is restricted to; all of them by default.
+
+    Returns
+    -------
+    Tensor of shape (n_blocks, n_samples, n_candidates, n_candidates)
+    """
+    weight = model.embedding.weight
+    levels = kernel_levels(model)
+    rows = weight[None] if candidates is None else weight[candidates]
+    kernel: Tensor | None = None
+    for t in levels.unbind(1):
+        z = kernel_latents(rows, model.schedule.signal(t), model.schedule.noise(t), eps)
+        p = model.class_probabilities(features, z.flatten(2, 3), t[:, None, None])
+        p = p.unflatten(2, z.shape[2:4]).mean(3)
+        if candidates is not None:
+            p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
+        kernel = p if kernel is None else kernel + p
+    assert kernel is not None
+    # Restricted to candidates, rows are what they were given that the class is one of them.
+    return kernel / kernel.sum(-1, keepdim=True)
+
+
+def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities by the first block at pure noise, and each row's likeliest classes.
+
+    Returns
+    -------
+    probabilities : Tensor of shape (n_samples, n_classes)
+    candidates : Tensor of shape (n_samples, MAX_CANDIDATES)
+    """
+    first = take_blocks(model.head, slice(0, 1))
+    t = eps.new_zeros(1, 1, 1)
+    position = None if model.variant.single_level else t
+    z = eps[None, None]
+    logits = first(features[:1], z, position)
+    p = model.parameterization.probabilities(
+        logits, z, t[..., None], model.embedding.weight, model.schedule
+    ).mean(2)[0]
+    return p, p.topk(MAX_CANDIDATES, dim=-1).indices
+
+
+def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
+    """Each block's own estimate of the class probabilities.
+
+    Returns
+    -------
+    Tensor of shape (n_blocks, n_samples, n_classes)
+        The stationary distributions of the blocks' kernels, in float64. With more than
+        `MAX_CANDIDATES` classes a block divides the mass of a row's likeliest ones anew; the
+        other classes keep what the first pass gave them.
+    """
+    if model.embedding.n_classes <= MAX_CANDIDATES:
+        return stationary_distribution(block_kernels(model, features, eps))
+    first, candidates = candidate_classes(model, features, eps)
+    law = stationary_distribution(block_kernels(model, features, eps, candidates))
+    first = first.double()
+    mass = first.gather(-1, candidates).sum(-1, keepdim=True)
+    index = candidates.expand(*law.shape)
+    return first.expand(len(law), -1, -1).scatter(-1, index, law * mass)
+
+
+def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:
+    """Times of a trajectory of `n_steps` steps, from 0 to the horizon.
+
+    For blocks that own single levels these are among the levels (all of them by default); else
+    they are evenly spaced in progress, by default 40 steps.
+
+    Returns
+    -------
+    Tensor of shape (n_steps + 1,)
+    """
+    end = torch.tensor([model.path.horizon], dtype=model.partition.edges.dtype)
+    if model.variant.single_level:
+        levels = model.partition.span.start.cpu()
+        n_steps = len(levels) if n_steps is None else min(n_steps, len(levels))
+        return torch.cat([levels[(torch.arange(n_steps) * len(levels)) // n_steps], end])
+    n_steps = 40 if n_steps is None else n_steps
+    progress = torch.arange(n_steps, device=model.partition.edges.device) / n_steps
+    return torch.cat([model.partition.time_at(progress).cpu(), end])
+
+
+def trajectory_probabilities(
+    model: NoPropModel, features: Tensor, sampler: Sampler, times: Tensor, noise: Tensor
+) -> Iterator[Tensor]:
+    """Class probabilities along the paper's trajectories, averaged over draws.
+
+    Parameters
+    ----------
+    model : NoPropModel
+    features : Tensor of shape (n_blocks, n_samples, width)
+    sampler : Sampler
+    times : Tensor of shape (n_steps + 1,)
+    noise : Tensor of shape (n_steps + 1, n_draws, embedding_dim)
+        The first latent, then the noise of each step, shared by all rows.
+
+    Yields
+    ------
+    Tensor of shape (n_samples, n_classes)
+        After each block that takes a step: what it thought of its latent; after the last one:
+        the read-out of the last latent.
+    """
+    heads = [take_blocks(model.head, slice(i, i + 1)) for i in range(model.n_blocks)]
+    owners = [model.partition.owner(float(t)) for t in times[:-1]]
+    seen: dict[int, Tensor] = {}
+
+    def denoise(z: Tensor, t: Tensor) -> Tensor:
+        block = model.partition.owner(float(t))
+        position = None
+        if not model.variant.single_level:
+            span = model.partition.span
+            share = (t - span.start[block]) / span.length[block]
+            position = share.clamp(0.0, 1.0).view(1, 1, 1)
+        logits = heads[block](features[block : block + 1], z[None], position)[0]
+        arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
+        seen[block] = model.parameterization.probabilities(*arguments).mean(1)
+        return model.parameterization.label(*arguments)
+
+    start = noise[0].expand(features.shape[1], -1, -1)
+    steps = noise[1:] if sampler.stochastic else None
+    latents = integrate(sampler, denoise, model.schedule, start, times.to(noise), steps)
+    for k, z in enumerate(latents):
+        if k == len(owners) - 1:
+            yield torch.softmax(model.readout(z, model.embedding.weight), -1).mean(1)
+        elif owners[k + 1] != owners[k]:
+            yield seen[owners[k]]

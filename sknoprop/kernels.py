@@ -1,0 +1,126 @@
+"""The class kernel: class probabilities from a single denoising block.
+
+A block at noise level t that knows ``P(y | x, z)`` turns "the label is c" into "the label is
+y": noise the embedding of c, then ask the block,
+
+    M(x)[c, y] = E_eps[ P(y | x, signal * W[c] + noise * eps) ].
+
+For the exact posterior, ``P(c | x) M(x)[c, y] = int p(z | x) P(c | x, z) P(y | x, z) dz``. The
+right side is symmetric in c and y, so ``M(x)`` is a reversible Markov kernel with stationary
+law ``P(. | x)``: at every level, for every schedule and every embedding. The stationary law of
+a learnt block's kernel is thus an estimate of the class probabilities by that block alone. At
+pure noise all rows of ``M`` are equal, and the estimate is the block's own output.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["asymmetry", "kernel_latents", "retention", "shared_draws", "stationary_distribution"]
+
+
+def shared_draws(n_draws: int, dim: int, generator: torch.Generator) -> Tensor:
+    """Standard normal draws in antithetic pairs, shared by all rows, classes and blocks.
+
+    Sharing them makes a prediction a function of the row alone; pairs of opposite sign cancel
+    the odd part of the Monte Carlo error. With an odd `n_draws` the last draw stands alone.
+
+    Returns
+    -------
+    Tensor of shape (n_draws, dim)
+    """
+    half = torch.randn((n_draws + 1) // 2, dim, generator=generator)
+    return torch.cat([half, -half])[:n_draws]
+
+
+def kernel_latents(weight: Tensor, signal: Tensor, noise: Tensor, eps: Tensor) -> Tensor:
+    """Noised embeddings of all classes: the points at which blocks are asked.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (..., n_classes, embedding_dim)
+    signal, noise : Tensor of shape (n_levels,)
+    eps : Tensor of shape (n_draws, embedding_dim)
+
+    Returns
+    -------
+    Tensor of shape (n_levels, ..., n_classes, n_draws, embedding_dim)
+    """
+    leading = (-1, *[1] * (weight.dim() + 1))
+    return signal.view(leading) * weight[..., None, :] + noise.view(leading) * eps
+
+
+def stationary_distribution(kernel: Tensor) -> Tensor:
+    """Stationary distribution of each of a batch of Markov kernels.
+
+    Solved exactly, not iterated: close to the label a kernel is nearly the identity and powers
+    of it would hardly move. The elimination is that of Grassmann, Taksar & Heyman (1985), which
+    subtracts nothing: every entry keeps its relative accuracy even where the off-diagonal ones
+    are tiny, and no entry can turn negative.
+
+    Parameters
+    ----------
+    kernel : Tensor of shape (..., n_classes, n_classes)
+        Rows sum to one. Only off-diagonal entries are used.
+
+    Returns
+    -------
+    Tensor of shape (..., n_classes)
+        In float64. A kernel that keeps every class where it is has no single answer; classes
+        that nothing connects count as equally likely.
+    """
+    # The floor stands for "no connection seen": far below what a float32 softmax resolves, and
+    # large enough for the products below not to underflow.
+    m = kernel.double().clamp_min(1e-60)
+    n = m.shape[-1]
+    m = m.clone()
+    for k in range(n - 1, 0, -1):
+        # Censor the chain on states 0 .. k-1: steps through k are made direct.
+        leave = m[..., k, :k]
+        m[..., :k, k] /= leave.sum(-1, keepdim=True)
+        m[..., :k, :k] += m[..., :k, k, None] * leave[..., None, :]
+    weights = [torch.ones_like(m[..., 0, 0])]
+    for k in range(1, n):
+        weights.append((torch.stack(weights, -1) * m[..., :k, k]).sum(-1))
+    law = torch.stack(weights, -1)
+    return law / law.sum(-1, keepdim=True)
+
+
+def retention(kernel: Tensor) -> Tensor:
+    """Mean of a kernel's eigenvalues other than 1: how much of the label survives the noise.
+
+    ``(trace - 1) / (n_classes - 1)``: 0 at pure noise, where a block has x alone to go by;
+    1 where the latent gives the label away and nothing is left to learn.
+
+    Parameters
+    ----------
+    kernel : Tensor of shape (..., n_classes, n_classes)
+
+    Returns
+    -------
+    Tensor of shape (...)
+    """
+    trace = kernel.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (trace - 1.0) / (kernel.shape[-1] - 1)
+
+
+def asymmetry(kernel: Tensor, law: Tensor) -> Tensor:
+    """How far a kernel is from reversible: total variation between the flow and its reverse.
+
+    Zero for the exact posterior, whose flow ``law[c] * kernel[c, y]`` is symmetric; the larger,
+    the less the block's answers at different latents agree with each other.
+
+    Parameters
+    ----------
+    kernel : Tensor of shape (..., n_classes, n_classes)
+    law : Tensor of shape (..., n_classes)
+        Its stationary distribution.
+
+    Returns
+    -------
+    Tensor of shape (...)
+        Between 0 and 1.
+    """
+    flow = law[..., :, None] * kernel
+    return 0.5 * (flow - flow.mT).abs().sum((-2, -1))

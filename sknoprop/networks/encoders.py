@@ -1,0 +1,165 @@
+"""Encoders: the only part that knows what the input is.
+
+An encoder has two stages. `prepare` has no parameters and is the same for all blocks, so it may
+be computed once for a whole data set; `forward` turns prepared inputs into each block's
+features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sknoprop.networks.stacked import Generators, StackedDropout, StackedLinear
+
+__all__ = ["MLPEncoder", "NumberEncoding"]
+
+
+class NumberEncoding(nn.Module):
+    """Numbers standardised, and beside that cut into bins with linear pieces.
+
+    For each feature with quantiles ``b_0 < ... < b_k``, k > 1, of the training data, component j
+    is ``clip((x - b_{j-1}) / (b_j - b_{j-1}), 0, 1)``: the piecewise-linear encoding of Gorishniy,
+    Rubachev & Babenko (2022, arXiv:2203.05556). A layer on top of it can bend each feature at
+    each quantile, and no scale, shift or heavy tail of a feature matters. The first and last
+    piece go on by one bin's width outside the range of the training data, so that values there
+    still differ. The standardised value is kept in front: it is what is linear. It is clipped
+    smoothly, ``x / sqrt(1 + (x / c)**2)``, so that an outlier cannot drown the rest (as in
+    RealMLP: Holzmueller, Grinsztajn & Steinwart 2024, arXiv:2407.04491).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Training data, finite.
+    n_bins : int
+        Largest number of bins a feature; 0 leaves the standardised values alone. A feature with
+        few distinct values gets fewer, one with two values none.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    column: Tensor
+    left: Tensor
+    width: Tensor
+    low: Tensor
+    high: Tensor
+
+    #: Standard deviations at which values are clipped smoothly.
+    clip = 5.0
+
+    def __init__(self, X: np.ndarray, n_bins: int) -> None:
+        super().__init__()
+        X = np.asarray(X, dtype=np.float64)
+        # Moments of data scaled by its largest magnitude: neither huge nor tiny units overflow.
+        unit = np.abs(X).max(axis=0)
+        unit[unit == 0.0] = 1.0
+        mean = (X / unit).mean(axis=0) * unit
+        scale = (X / unit).std(axis=0) * unit
+        # A spread of rounding errors is no spread.
+        constant = scale <= 10 * np.finfo(np.float64).eps * unit
+        scale[constant] = 1.0
+        column, left, width, low, high = [], [], [], [], []
+        quantiles = np.linspace(0.0, 1.0, n_bins + 1)
+        for j in np.flatnonzero(~constant) if n_bins > 1 else ():
+            edges = np.unique(np.quantile(X[:, j], quantiles))
+            n_pieces = len(edges) - 1
+            if n_pieces < 2:
+                continue
+            for k, (a, b) in enumerate(pairwise(edges)):
+                column.append(j)
+                left.append(a)
+                width.append(b - a)
+                low.append(-1.0 if k == 0 else 0.0)
+                high.append(2.0 if k == n_pieces - 1 else 1.0)
+        for name, values in (
+            ("mean", mean),
+            ("scale", scale),
+            ("left", left),
+            ("width", width),
+            ("low", low),
+            ("high", high),
+        ):
+            self.register_buffer(name, torch.tensor(np.asarray(values), dtype=torch.float64))
+        self.register_buffer("column", torch.tensor(column, dtype=torch.int64))
+
+    @property
+    def n_out(self) -> int:
+        """Number of encoded features."""
+        return len(self.mean) + len(self.column)
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """Standardised and smoothly clipped values, of the shape of `x`."""
+        standard = (x.to(self.mean.dtype) - self.mean) / self.scale
+        return standard * torch.rsqrt(1.0 + (standard / self.clip) ** 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode `x` of shape ``(n_samples, n_features)`` into ``(n_samples, n_out)``.
+
+        Computed in the dtype of the statistics: in float64 until a model is cast, so that a
+        feature far from zero loses nothing before it is centred.
+        """
+        x = x.to(self.mean.dtype)
+        standard = self.standardize(x)
+        pieces = ((x[:, self.column] - self.left) / self.width).clamp(self.low, self.high)
+        return torch.cat([standard, pieces], dim=1)
+
+
+class MLPEncoder(nn.Module):
+    """Fully connected layers on encoded numbers, one network a block.
+
+    The last layer has no non-linearity: heads add the latent to it first.
+
+    Parameters
+    ----------
+    encoding : NumberEncoding
+        Shared by all blocks; it has no trained parameters.
+    hidden_layer_sizes : sequence of int
+        Widths; at least one.
+    generators : sequence of torch.Generator
+        One a block.
+    dropout : float, default=0.0
+        Between the layers.
+    """
+
+    def __init__(
+        self,
+        encoding: NumberEncoding,
+        hidden_layer_sizes: Sequence[int],
+        generators: Generators,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoding = encoding
+        widths = (encoding.n_out, *hidden_layer_sizes)
+        self.layers = nn.ModuleList(StackedLinear(a, b, generators) for a, b in pairwise(widths))
+        self.dropout = StackedDropout(dropout)
+
+    @property
+    def n_out(self) -> int:
+        return self.layers[-1].weight.shape[1]
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Encoded numbers of raw inputs, in the dtype of the layers."""
+        return self.encoding(x).to(self.layers[0].weight.dtype)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Features before the last non-linearity.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_samples, encoding.n_out)
+
+        Returns
+        -------
+        Tensor of shape (n_blocks, n_samples, hidden_layer_sizes[-1])
+        """
+        first, *others = self.layers
+        features = first(inputs)
+        for layer in others:
+            features = self.dropout(features.relu().unsqueeze(2)).squeeze(2)
+            features = layer(features)
+        return features

@@ -1,0 +1,181 @@
+"""Heads: join the features of the input with the latent and the time into class logits.
+
+The first thing a head does with the features, the latent and the time is linear in each, so
+their contributions are *added*: what depends on the latent alone is computed once for all rows,
+and what depends on the row once for all latents.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from sknoprop.networks.stacked import (
+    Generators,
+    StackedBatchNorm,
+    StackedDropout,
+    StackedLinear,
+)
+
+__all__ = ["HEADS", "Head", "LightHead", "PaperHead", "time_features"]
+
+
+def time_features(position: Tensor, dim: int) -> Tensor:
+    """Positional embedding of a time: ``sin`` and ``cos`` of its multiples by pi / 2.
+
+    Parameters
+    ----------
+    position : Tensor of shape (...)
+        Where in its block's interval a time lies, from 0 to 1.
+    dim : int
+        Even.
+
+    Returns
+    -------
+    Tensor of shape (..., dim)
+    """
+    multiples = torch.arange(1, dim // 2 + 1, device=position.device, dtype=position.dtype)
+    angles = 0.5 * math.pi * position.unsqueeze(-1) * multiples
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class Head(nn.Module, ABC):
+    """Class logits from features, latent and time."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, z: Tensor, position: Tensor | None) -> Tensor:
+        """Logits of each block for each row and latent.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n_blocks, n_samples, width)
+            From the encoder.
+        z : Tensor of shape (n_blocks, n_samples or 1, n_latents, embedding_dim)
+            Latents, a set for each row or one set for all.
+        position : Tensor broadcastable to (n_blocks, n_samples, n_latents), or None
+            Times relative to the blocks' intervals; None if each block owns a single level.
+
+        Returns
+        -------
+        Tensor of shape (n_blocks, n_samples, n_latents, n_classes)
+        """
+
+
+class LightHead(Head):
+    """One non-linearity: latent and time are added to the features before it.
+
+    A further latent costs element-wise work and the output layer.
+
+    Parameters
+    ----------
+    width, embedding_dim, n_classes : int
+    generators : sequence of torch.Generator
+    dropout : float
+    timed : bool
+        Whether blocks own intervals and thus are told the time.
+    normalize : bool
+        Batch normalisation before the non-linearity.
+    """
+
+    time_dim = 8
+
+    def __init__(
+        self,
+        width: int,
+        embedding_dim: int,
+        n_classes: int,
+        generators: Generators,
+        dropout: float,
+        timed: bool,
+        normalize: bool,
+    ) -> None:
+        super().__init__()
+        self.latent = StackedLinear(embedding_dim, width, generators, bias=False)
+        self.time = StackedLinear(self.time_dim, width, generators, 1.0, False) if timed else None
+        self.norm = StackedBatchNorm(width, len(generators)) if normalize else nn.Identity()
+        self.dropout = StackedDropout(dropout)
+        self.out = StackedLinear(width, n_classes, generators, gain=1.0)
+
+    def forward(self, features, z, position):  # type: ignore[no-untyped-def]
+        hidden = features.unsqueeze(2) + self.latent(z)
+        if self.time is not None:
+            hidden = hidden + self.time(time_features(position, self.time_dim))
+        return self.out(self.dropout(self.norm(hidden).relu()))
+
+
+class PaperHead(Head):
+    """The paper's fused network (figure 6), around the encoder's features.
+
+    Latent path FC + ReLU, with batch normalisation also a residual pair FC + ReLU + FC; time
+    path of a positional embedding and FC + ReLU; then the concatenation through FC, FC of half
+    the width, and the output layer. Batch normalisation stands where the paper has it for
+    discrete time, and nowhere without.
+
+    Parameters
+    ----------
+    width, embedding_dim, n_classes, generators, dropout, timed
+        As for `LightHead`.
+    normalize : bool
+        Batch normalisation and the residual pair (the paper's discrete-time network).
+    """
+
+    time_dim = 64
+
+    def __init__(
+        self,
+        width: int,
+        embedding_dim: int,
+        n_classes: int,
+        generators: Generators,
+        dropout: float,
+        timed: bool,
+        normalize: bool,
+    ) -> None:
+        super().__init__()
+        half = max(width // 2, 1)
+
+        def norm(n: int) -> nn.Module:
+            return StackedBatchNorm(n, len(generators)) if normalize else nn.Identity()
+
+        def dense(n_in: int, n_out: int) -> StackedLinear:
+            return StackedLinear(n_in, n_out, generators)
+
+        self.feature_norm = norm(width)
+        self.latent = nn.Sequential(dense(embedding_dim, width), norm(width), nn.ReLU())
+        self.residual = (
+            nn.Sequential(
+                dense(width, width), norm(width), nn.ReLU(), dense(width, width), norm(width)
+            )
+            if normalize
+            else None
+        )
+        self.time = nn.Sequential(dense(self.time_dim, width), nn.ReLU()) if timed else None
+        # The layer on the concatenation, as the sum of its parts.
+        n_parts = 3 if timed else 2
+        gain = math.sqrt(2.0 / n_parts)
+        self.from_features = StackedLinear(width, width, generators, gain)
+        self.from_latent = StackedLinear(width, width, generators, gain, bias=False)
+        self.from_time = StackedLinear(width, width, generators, gain, False) if timed else None
+        self.fused = nn.Sequential(
+            norm(width), nn.ReLU(), dense(width, half), norm(half), nn.ReLU()
+        )
+        self.dropout = StackedDropout(dropout)
+        self.out = StackedLinear(half, n_classes, generators, gain=1.0)
+
+    def forward(self, features, z, position):  # type: ignore[no-untyped-def]
+        hidden = self.from_features(self.feature_norm(features).relu()).unsqueeze(2)
+        latent = self.latent(z)
+        if self.residual is not None:
+            latent = latent + self.residual(latent)
+        hidden = hidden + self.from_latent(latent)
+        if self.time is not None:
+            time = self.time(time_features(position, self.time_dim))
+            hidden = hidden + self.from_time(time)
+        return self.out(self.dropout(self.fused(hidden)))
+
+
+#: Names a user may give for a head.
+HEADS: dict[str, type[LightHead] | type[PaperHead]] = {"light": LightHead, "paper": PaperHead}

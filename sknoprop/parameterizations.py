@@ -1,0 +1,143 @@
+"""From a block's logits to its prediction: two ways, one mathematics.
+
+On a Gaussian path an estimate ``u_hat`` of the label embedding and an estimate ``v`` of the
+velocity say the same thing: with ``w = s m' - m s'``,
+
+    u_hat = (s v - s' z) / w,        v = (w u_hat + s' z) / s,
+
+which on the straight line is ``u_hat = z + (1 - t) v``. What differs is which of them the
+network's output *is*:
+
+* `LabelParameterization`: probabilities ``p = softmax(logits)`` and ``u_hat = p W``, a convex
+  combination of embeddings (the paper's choice for discrete and continuous time).
+* `VelocityParameterization`: ``v = logits W``, any direction (its choice for flow matching).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from sknoprop.schedules import Schedule
+
+__all__ = [
+    "PARAMETERIZATIONS",
+    "LabelParameterization",
+    "Parameterization",
+    "VelocityParameterization",
+    "project_to_simplex",
+    "wronskian",
+]
+
+#: Largest factor by which an error in the label counts as an error in velocity; it grows like
+#: 1 / s(t) towards the label. The value is that at a log SNR of 8, where schedules end.
+MAX_GAIN = math.exp(4.0)
+
+
+def wronskian(schedule: Schedule, t: Tensor) -> Tensor:
+    """``s m' - m s'``: positive since the signal-to-noise ratio rises; 1 on the straight line."""
+    signal_rate, noise_rate = schedule.velocity_coefficients(t)
+    return schedule.noise(t) * signal_rate - schedule.signal(t) * noise_rate
+
+
+def project_to_simplex(point: Tensor) -> Tensor:
+    """Nearest point of the probability simplex, along the last axis (Duchi et al. 2008)."""
+    ranked = point.sort(dim=-1, descending=True).values
+    size = torch.arange(1, point.shape[-1] + 1, device=point.device, dtype=point.dtype)
+    shift = (ranked.cumsum(-1) - 1.0) / size
+    # The active set is the longest prefix whose smallest member stays above its shift.
+    n_active = (ranked > shift).sum(-1, keepdim=True)
+    return (point - shift.gather(-1, n_active - 1)).clamp_min(0.0)
+
+
+class Parameterization(ABC):
+    """How logits are read.
+
+    In all methods `logits` has shape ``(..., n_classes)``; the latent `z`, the true embedding
+    `u` and the noise `eps` have shape ``(..., embedding_dim)``; `t` has a trailing axis of
+    length one and broadcasts against them; `weight` is the embedding matrix.
+    """
+
+    @abstractmethod
+    def label(
+        self, logits: Tensor, z: Tensor, t: Tensor, weight: Tensor, schedule: Schedule
+    ) -> Tensor:
+        """Estimate ``u_hat`` of the label embedding."""
+
+    @abstractmethod
+    def probabilities(
+        self, logits: Tensor, z: Tensor, t: Tensor, weight: Tensor, schedule: Schedule
+    ) -> Tensor:
+        """Estimate of ``P(y | x, z)``."""
+
+    @abstractmethod
+    def velocity_error(
+        self,
+        logits: Tensor,
+        t: Tensor,
+        weight: Tensor,
+        schedule: Schedule,
+        u: Tensor,
+        eps: Tensor,
+    ) -> Tensor:
+        """Difference between the predicted velocity and the path's own, ``m' u + s' eps``."""
+
+    @abstractmethod
+    def velocity_scale(self, t: Tensor, schedule: Schedule) -> Tensor:
+        """Squared factor by which `velocity_error` exceeds the error of what is predicted."""
+
+
+class LabelParameterization(Parameterization):
+    """The network gives class probabilities; ``u_hat`` is their mean embedding."""
+
+    def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
+        return torch.softmax(logits, -1) @ weight
+
+    def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
+        return torch.softmax(logits, -1)
+
+    def velocity_error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
+        # v - v* = (w / s) (u_hat - u), whatever the noise
+        return self._gain(t, schedule) * (torch.softmax(logits, -1) @ weight - u)
+
+    def velocity_scale(self, t, schedule):  # type: ignore[no-untyped-def]
+        return self._gain(t, schedule) ** 2
+
+    @staticmethod
+    def _gain(t: Tensor, schedule: Schedule) -> Tensor:
+        return (wronskian(schedule, t) / schedule.noise(t)).clamp_max(MAX_GAIN)
+
+
+class VelocityParameterization(Parameterization):
+    """The network gives a velocity in the span of the embeddings.
+
+    ``u_hat`` then need not lie between the embeddings: class probabilities are those of the
+    nearest point that does, in the coordinates of ``u_hat`` with respect to the embeddings
+    (least squares; exact where the embeddings are linearly independent).
+    """
+
+    def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
+        _, noise_rate = schedule.velocity_coefficients(t)
+        moved = schedule.noise(t) * (logits @ weight) - noise_rate * z
+        return moved / wronskian(schedule, t)
+
+    def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
+        label = self.label(logits, z, t, weight, schedule)
+        return project_to_simplex(label @ torch.linalg.pinv(weight))
+
+    def velocity_error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
+        signal_rate, noise_rate = schedule.velocity_coefficients(t)
+        return logits @ weight - (signal_rate * u + noise_rate * eps)
+
+    def velocity_scale(self, t, schedule):  # type: ignore[no-untyped-def]
+        return torch.ones_like(t)
+
+
+#: Names a user may give for a parameterization.
+PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
+    "label": LabelParameterization,
+    "velocity": VelocityParameterization,
+}

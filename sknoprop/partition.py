@@ -1,0 +1,173 @@
+"""The partition of time: which times each block owns.
+
+Progress ``p`` runs from 0 (pure noise) to 1 (label); block ``i`` of ``n`` owns the progress
+from ``i / n`` to ``(i + 1) / n``. What progress means in time is the cut:
+
+* ``"uniform"``: progress is time, as in the paper.
+* ``"information"``: progress is the share of the label's entropy that a latent at that time
+  gives away, so every block has the same amount of label information to recover. This is the
+  idea of DiffusionBlocks (Shing, Koyama & Akiba 2025, arXiv:2506.14202) of cutting time by
+  probability mass, with the mass taken from the labels themselves: by the I-MMSE identity
+  (Guo, Shamai & Verdu 2005), ``dI = mmse d(snr) / 2``, a block's share is also its share of the
+  evidence bound of a perfect denoiser. It needs no constant for the embedding's size.
+
+Times at which the label is as good as known hold nothing to learn: the information cut ends
+where the label's entropy is used up but for `NEGLIGIBLE`, and the last block serves the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sknoprop.schedules import Schedule
+
+__all__ = ["NEGLIGIBLE", "PARTITIONS", "Partition", "label_information"]
+
+#: Names a user may give for a cut of time.
+PARTITIONS = ("information", "uniform")
+
+#: Share of the label's entropy that is left to a cut by information when it ends.
+NEGLIGIBLE = 0.005
+
+
+def label_information(weight: Tensor, prior: Tensor, root_snr: Tensor, n_draws: int = 512) -> Tensor:
+    """Share of the label's entropy that a noisy embedding gives away.
+
+    The mutual information between ``y ~ prior`` and ``z = m W[y] + s eps`` depends on the ratio
+    ``r = m / s`` alone. It is ``H(y) + E[log P(y | z)]``, with the exact posterior
+    ``P(k | z) ~ prior_k exp(r**2 <W_y, W_k> + r <eps, W_k> - r**2 |W_k|**2 / 2)``.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_classes, embedding_dim)
+    prior : Tensor of shape (n_classes,)
+        Class probabilities.
+    root_snr : Tensor of shape (n_levels,)
+        Ascending ratios of signal to noise.
+    n_draws : int, default=512
+        Draws of (label, noise); labels are stratified over the prior, noise comes in
+        antithetic pairs, and all levels share them, so that the curve is smooth.
+
+    Returns
+    -------
+    Tensor of shape (n_levels,)
+        Estimates in [0, 1], ascending.
+    """
+    weight, prior, root_snr = weight.double(), prior.double(), root_snr.double()
+    # A fixed seed: the curve is a function of its arguments and of nothing else.
+    generator = torch.Generator().manual_seed(0)
+    # Stratified labels, each draw twice; eps then in pairs of opposite sign.
+    quantiles = (torch.arange(n_draws // 2, dtype=torch.float64) + 0.5) / (n_draws // 2)
+    labels = torch.searchsorted(prior.cumsum(0), quantiles).clamp_max(len(prior) - 1)
+    eps = torch.randn(n_draws // 2, weight.shape[1], generator=generator, dtype=torch.float64)
+    labels, eps = labels.repeat(2), torch.cat([eps, -eps])
+    # Both depend on differences of rows only; centring keeps digits when rows are close.
+    weight = weight - weight.mean(0)
+    own = weight[labels]
+    linear = eps @ weight.T - (eps * own).sum(1, keepdim=True)
+    quadratic = -0.5 * torch.cdist(own, weight).square()
+    entropy = torch.special.entr(prior).sum()
+    log_prior = prior.log()
+    loss = torch.stack(
+        [
+            torch.logsumexp(r * linear + r**2 * quadratic + log_prior, 1).sub(log_prior[labels])
+            .mean()
+            for r in root_snr
+        ]
+    )
+    return (1.0 - loss / entropy).clamp(0.0, 1.0).cummax(0).values
+
+
+@dataclass(frozen=True)
+class BlockSpan:
+    """Times ``[start, end]`` that blocks own; both tensors of shape ``(n_blocks,)``."""
+
+    start: Tensor
+    end: Tensor
+
+    @property
+    def length(self) -> Tensor:
+        return self.end - self.start
+
+
+class Partition(nn.Module):
+    """Which block owns which times.
+
+    Parameters
+    ----------
+    n_blocks : int
+        Number of blocks.
+    times : Tensor of shape (n_grid,)
+        Times at evenly spaced progress from 0 to 1, ascending from 0; between them progress is
+        interpolated linearly.
+    """
+
+    times: Tensor
+    edges: Tensor
+
+    def __init__(self, n_blocks: int, times: Tensor) -> None:
+        super().__init__()
+        self.n_blocks = n_blocks
+        self.register_buffer("times", times)
+        self.register_buffer("edges", torch.empty(0))
+        self.edges = self.time_at(torch.arange(n_blocks + 1, device=times.device) / n_blocks)
+
+    @classmethod
+    def uniform(cls, n_blocks: int, horizon: float = 1.0) -> Partition:
+        """Intervals of equal length, up to `horizon`."""
+        return cls(n_blocks, torch.tensor([0.0, horizon]))
+
+    @classmethod
+    def by_information(
+        cls, n_blocks: int, schedule: Schedule, weight: Tensor, prior: Tensor
+    ) -> Partition:
+        """Intervals with equal shares of label information."""
+        grid = torch.linspace(0.0, 1.0, 513, dtype=torch.float64)
+        with torch.no_grad():
+            root_snr = (0.5 * schedule.log_snr(grid)).exp()
+        inner = slice(0, -1) if not torch.isfinite(root_snr[-1]) else slice(None)
+        grid = grid[inner]
+        information = label_information(weight, prior, root_snr[inner])
+        # Progress 0 is time 0 even though the first times, being pure noise, tell nothing.
+        progress = torch.linspace(0.0, 1.0, 257, dtype=torch.float64) * (1.0 - NEGLIGIBLE)
+        times = interpolate(progress.clamp_max(float(information[-1])), information, grid)
+        times[0] = 0.0
+        return cls(n_blocks, times.float())
+
+    @property
+    def span(self) -> BlockSpan:
+        """Times each block owns and is trained on."""
+        return BlockSpan(self.edges[:-1], self.edges[1:])
+
+    def time_at(self, progress: Tensor) -> Tensor:
+        """Time at which `progress` is reached."""
+        grid = torch.linspace(0.0, 1.0, len(self.times), device=self.times.device)
+        return interpolate(progress.to(self.times.dtype), grid.to(self.times.dtype), self.times)
+
+    def owner(self, t: float) -> int:
+        """Block that owns time `t`; the last one serves all times after its own."""
+        inner = self.edges[1:-1].contiguous()
+        return int(torch.searchsorted(inner, inner.new_tensor(t), right=True))
+
+    def midpoints(self, n_levels: int = 1) -> Tensor:
+        """Times in the middle of each block's progress, or of its `n_levels` equal parts.
+
+        Returns
+        -------
+        Tensor of shape (n_blocks, n_levels)
+        """
+        parts = self.n_blocks * n_levels
+        progress = (torch.arange(parts, device=self.times.device) + 0.5) / parts
+        return self.time_at(progress).view(self.n_blocks, n_levels)
+
+
+def interpolate(x: Tensor, xp: Tensor, fp: Tensor) -> Tensor:
+    """Piecewise-linear interpolation through ``(xp, fp)``, `xp` ascending (ties allowed)."""
+    right = torch.searchsorted(xp, x.contiguous()).clamp(1, len(xp) - 1)
+    left = right - 1
+    width = xp[right] - xp[left]
+    share = torch.where(width > 0, (x - xp[left]) / width, torch.zeros_like(x))
+    return fp[left] + share.clamp(0.0, 1.0) * (fp[right] - fp[left])

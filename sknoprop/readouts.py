@@ -1,0 +1,101 @@
+"""Read-outs: class probabilities from the last latent of a trajectory.
+
+The last latent is ``z ~ N(signal * W[y], noise**2 I)`` given its class, so the exact posterior
+under the class frequencies is a softmax of a *linear* function of z,
+
+    log P(y | z) = (signal / noise**2) <W[y], z> - (signal / noise)**2 |W[y]|**2 / 2
+                   + log prior[y] + const.
+
+The paper's linear read-out (eq. 14) is trained; here it starts at that optimum, so that it is
+right even where the data are too few to train it. `PosteriorReadout` is the paper's second form
+(eq. 15-16).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["READOUTS", "LinearReadout", "PosteriorReadout", "Readout", "gaussian_class_logits"]
+
+def gaussian_class_logits(z: Tensor, weight: Tensor, signal: float, noise: float) -> Tensor:
+    """Log density of z given each class, up to a constant: ``(..., d)`` to ``(..., n_classes)``."""
+    scaled = signal / noise**2 * weight
+    return z @ scaled.T - 0.5 * (signal / noise) ** 2 * weight.square().sum(1)
+
+
+class Readout(nn.Module, ABC):
+    """Class logits of the last latent."""
+
+    @abstractmethod
+    def forward(self, z: Tensor, weight: Tensor) -> Tensor:
+        """Logits of latents `z` given class embeddings `weight`.
+
+        Parameters
+        ----------
+        z : Tensor of shape (..., embedding_dim)
+        weight : Tensor of shape (n_classes, embedding_dim)
+
+        Returns
+        -------
+        Tensor of shape (..., n_classes)
+        """
+
+
+class LinearReadout(Readout):
+    """A linear layer and softmax (paper, eq. 14), started at the exact posterior.
+
+    Untrained, as for flow matching with a fixed embedding, it picks the class whose embedding
+    is nearest: the paper's rule for that case.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Class embeddings at the start of training.
+    prior : Tensor of shape (n_classes,)
+        Class frequencies.
+    signal, noise : float
+        Of the last latent.
+    """
+
+    def __init__(self, weight: Tensor, prior: Tensor, signal: float, noise: float) -> None:
+        super().__init__()
+        zero = weight.new_zeros(1, weight.shape[1])
+        at_zero = gaussian_class_logits(zero, weight, signal, noise)[0]
+        self.weight = nn.Parameter((signal / noise**2 * weight).clone())
+        self.bias = nn.Parameter(at_zero + prior.log().to(weight.dtype))
+
+    def forward(self, z: Tensor, weight: Tensor) -> Tensor:
+        return nn.functional.linear(z, self.weight, self.bias)
+
+
+class PosteriorReadout(Readout):
+    """Class posterior around a learnt guess of the embedding (paper, eq. 15-16).
+
+    A linear layer and softmax give a mean embedding ``y_hat``; class probabilities are
+    proportional to ``exp(-|y_hat - W[y]|**2 / (2 sigma**2))``. The paper leaves sigma open; here
+    it is the noise of the last latent in units of its signal.
+
+    Parameters
+    ----------
+    weight, prior, signal, noise
+        As for `LinearReadout`.
+    """
+
+    def __init__(self, weight: Tensor, prior: Tensor, signal: float, noise: float) -> None:
+        super().__init__()
+        self.guess = LinearReadout(weight, prior, signal, noise)
+        self.sigma = noise / signal
+
+    def forward(self, z: Tensor, weight: Tensor) -> Tensor:
+        y_hat = torch.softmax(self.guess(z, weight), -1) @ weight
+        return gaussian_class_logits(y_hat, weight, 1.0, self.sigma)
+
+
+#: Names a user may give for a read-out.
+READOUTS: dict[str, type[LinearReadout] | type[PosteriorReadout]] = {
+    "linear": LinearReadout,
+    "posterior": PosteriorReadout,
+}

@@ -1,0 +1,192 @@
+"""Samplers: running the learnt denoising from pure noise to the label.
+
+A sampler moves a latent from time t to a later time s, given a denoiser ``u_hat(z, t)``: the
+estimate of the label embedding that the block owning t makes. All of them are exact in the
+limit of many steps for the exact denoiser ``E[u | x, z_t]``; the last step of each lands on the
+denoiser's estimate rather than stepping through a time at which there is no noise to divide by.
+
+All formulas hold for any Gaussian path ``z_t = m(t) u + s(t) eps``, variance preserving or not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sknoprop.schedules import Schedule
+
+__all__ = [
+    "SAMPLERS",
+    "AncestralSampler",
+    "EulerSampler",
+    "HeunSampler",
+    "Posterior",
+    "ProbabilityFlowSampler",
+    "Sampler",
+    "integrate",
+    "posterior",
+    "velocity",
+]
+
+#: ``denoise(z, t)``: estimate of the label embedding, of the shape of `z`.
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """``q(z_s | z_t, u) = N(label * u + latent * z_t, variance * I)`` for t < s."""
+
+    label: Tensor
+    latent: Tensor
+    variance: Tensor
+
+
+def posterior(schedule: Schedule, t: Tensor, s: Tensor) -> Posterior:
+    """Posterior of the cleaner latent ``z_s`` given the noisier ``z_t`` and the label, t < s.
+
+    These are the paper's ``a_t, b_t, c_t`` (eq. 6) for neighbouring grid points, written for
+    any two times. With ``1 - SNR(t) / SNR(s)`` computed as ``-expm1`` of the difference in log
+    SNR, neighbouring times lose no digits.
+    """
+    ratio = schedule.log_snr(t) - schedule.log_snr(s)
+    gained = -torch.expm1(ratio)
+    # alpha_{t|s} s_s^2 / s_t^2 in the notation of Kingma et al. (2021), appendix A.
+    kept = schedule.signal(t) / schedule.signal(s) * (schedule.noise(s) / schedule.noise(t)) ** 2
+    return Posterior(
+        label=schedule.signal(s) * gained,
+        latent=kept,
+        variance=schedule.noise(s) ** 2 * gained,
+    )
+
+
+def velocity(schedule: Schedule, z: Tensor, label: Tensor, t: Tensor) -> Tensor:
+    """Velocity ``m'(t) u_hat + s'(t) eps_hat`` of the probability-flow ODE at ``(z, t)``.
+
+    ``eps_hat = (z - m(t) u_hat) / s(t)`` is the noise that the estimate `label` implies.
+    """
+    signal_rate, noise_rate = schedule.velocity_coefficients(t)
+    eps = (z - schedule.signal(t) * label) / schedule.noise(t)
+    return signal_rate * label + noise_rate * eps
+
+
+class Sampler(ABC):
+    """One step of a sampler."""
+
+    #: Whether a step draws noise.
+    stochastic = False
+
+    @abstractmethod
+    def step(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        z: Tensor,
+        t: Tensor,
+        s: Tensor,
+        eps: Tensor | None,
+    ) -> Tensor:
+        """Move the latent `z` from time `t` to the later time `s`.
+
+        Parameters
+        ----------
+        denoise : callable
+            Estimate of the label embedding.
+        schedule : Schedule
+        z : Tensor of shape (..., embedding_dim)
+        t, s : Tensor of shape ()
+            Times, ``t < s``.
+        eps : Tensor broadcastable to `z`, or None
+            Standard normal noise of this step, for stochastic samplers.
+        """
+
+
+class AncestralSampler(Sampler):
+    """The paper's inference (eq. 3): draw from the posterior with ``u_hat`` in place of u."""
+
+    stochastic = True
+
+    def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
+        q = posterior(schedule, t, s)
+        return q.label * denoise(z, t) + q.latent * z + q.variance.sqrt() * eps
+
+
+class ProbabilityFlowSampler(Sampler):
+    """The deterministic step that keeps every marginal (Song, Meng & Ermon 2021, DDIM).
+
+    ``z_s = m(s) u_hat + s(s) eps_hat``, exact for the probability-flow ODE as long as
+    ``u_hat`` stays what it is. Mind that dropping the noise from the *reverse SDE* is something
+    else: its score term is twice that of this ODE.
+    """
+
+    def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
+        label = denoise(z, t)
+        noise = (z - schedule.signal(t) * label) / schedule.noise(t)
+        return schedule.signal(s) * label + schedule.noise(s) * noise
+
+
+class EulerSampler(Sampler):
+    """Euler's method on the probability-flow ODE in time."""
+
+    def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
+        return z + (s - t) * velocity(schedule, z, denoise(z, t), t)
+
+
+class HeunSampler(Sampler):
+    """Heun's second-order method on the probability-flow ODE in time; two evaluations a step."""
+
+    def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
+        first = velocity(schedule, z, denoise(z, t), t)
+        ahead = z + (s - t) * first
+        second = velocity(schedule, ahead, denoise(ahead, s), s)
+        return z + 0.5 * (s - t) * (first + second)
+
+
+#: Names a user may give for a sampler.
+SAMPLERS: dict[str, type[Sampler]] = {
+    "ancestral": AncestralSampler,
+    "euler": EulerSampler,
+    "heun": HeunSampler,
+    "probability-flow": ProbabilityFlowSampler,
+}
+
+
+def integrate(
+    sampler: Sampler,
+    denoise: Denoiser,
+    schedule: Schedule,
+    z: Tensor,
+    times: Tensor,
+    noise: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Latents after each step of a trajectory.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    denoise : callable
+    schedule : Schedule
+    z : Tensor of shape (..., embedding_dim)
+        Latent at the first time: pure noise where that is 0.
+    times : Tensor of shape (n_steps + 1,)
+        Ascending.
+    noise : Tensor of shape (n_steps, ...), optional
+        Noise of each step, for stochastic samplers.
+
+    Yields
+    ------
+    Tensor of the shape of `z`
+        At each time after the first. A deterministic sampler's last step is the exact one of
+        `ProbabilityFlowSampler` whatever the sampler: at the last time there is (almost) no
+        noise left, and the velocity there divides by it.
+    """
+    n_steps = len(times) - 1
+    last = ProbabilityFlowSampler()
+    for k in range(n_steps):
+        step = sampler if sampler.stochastic or k < n_steps - 1 else last
+        eps = None if noise is None else noise[k]
+        z = step.step(denoise, schedule, z, times[k], times[k + 1], eps)
+        yield z

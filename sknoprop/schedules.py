@@ -1,0 +1,297 @@
+"""Noise schedules: how much label and how much noise a latent holds at each time.
+
+Every schedule describes the Gaussian path
+
+    z_t = signal(t) * u + noise(t) * eps,      eps ~ N(0, I),  t in [0, 1],
+
+from pure noise at ``t = 0`` to the label embedding ``u`` at ``t = 1``. The signal-to-noise
+ratio ``snr(t) = signal(t)**2 / noise(t)**2`` rises with ``t``: towards the label, never away
+from it.
+
+References
+----------
+.. [1] Li, Teh & Pascanu (2025). "NoProp: Training Neural Networks without Back-propagation or
+       Forward-propagation". arXiv:2503.24322.
+.. [2] Kingma, Salimans, Poole & Ho (2021). "Variational Diffusion Models". arXiv:2107.00630.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = [
+    "SCHEDULES",
+    "CosineSchedule",
+    "LearnedSchedule",
+    "LinearSchedule",
+    "Schedule",
+    "SigmoidSchedule",
+    "StraightLineSchedule",
+    "VariancePreservingSchedule",
+]
+
+
+class Schedule(nn.Module, ABC):
+    """A Gaussian path from noise (``t = 0``) to the label embedding (``t = 1``).
+
+    A schedule of one's own derives from `VariancePreservingSchedule` (and gives `log_snr`) or
+    from this class (and gives `log_snr`, `signal`, `noise` and `velocity_coefficients`).
+    All methods take a tensor of times in [0, 1] of any shape and return one of that shape.
+    """
+
+    #: Whether training moves the schedule, which then is shared by all blocks.
+    trainable = False
+
+    @abstractmethod
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Logarithm of the signal-to-noise ratio; rises with `t`."""
+
+    @abstractmethod
+    def signal(self, t: Tensor) -> Tensor:
+        """Factor of the label embedding in ``z_t``."""
+
+    @abstractmethod
+    def noise(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise in ``z_t``."""
+
+    @abstractmethod
+    def velocity_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of `signal` and `noise` with respect to time."""
+
+    def snr(self, t: Tensor) -> Tensor:
+        """Signal-to-noise ratio ``signal(t)**2 / noise(t)**2``."""
+        return self.log_snr(t).exp()
+
+    def log_snr_derivative(self, t: Tensor) -> Tensor:
+        """Time derivative of `log_snr`; by automatic differentiation unless overridden."""
+        with torch.enable_grad():
+            t = t if t.requires_grad else t.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.log_snr(t).sum(), t, create_graph=self.trainable)
+        return slope
+
+    def snr_derivative(self, t: Tensor) -> Tensor:
+        """``SNR'(t)``, the weight of the continuous-time loss (paper, eq. 9); positive."""
+        return self.snr(t) * self.log_snr_derivative(t)
+
+
+class VariancePreservingSchedule(Schedule):
+    """Schedules with ``signal**2 + noise**2 = 1``: ``signal**2`` is the paper's ``alpha_bar``."""
+
+    def alpha_bar(self, t: Tensor) -> Tensor:
+        """``alpha_bar(t) = sigmoid(log_snr(t))``, the share of variance that is signal."""
+        return torch.sigmoid(self.log_snr(t))
+
+    def signal(self, t: Tensor) -> Tensor:
+        return torch.sigmoid(self.log_snr(t)).sqrt()
+
+    def noise(self, t: Tensor) -> Tensor:
+        return torch.sigmoid(-self.log_snr(t)).sqrt()
+
+    def velocity_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        # With l the log SNR: d sqrt(sigmoid(l)) / dt = sqrt(sigmoid(l)) sigmoid(-l) l' / 2.
+        log_snr, slope = self.log_snr(t), self.log_snr_derivative(t)
+        alpha_bar, rest = torch.sigmoid(log_snr), torch.sigmoid(-log_snr)
+        half = 0.5 * slope
+        return half * alpha_bar.sqrt() * rest, -half * rest.sqrt() * alpha_bar
+
+
+class _ClippedSchedule(VariancePreservingSchedule):
+    """A fixed schedule of textbook form whose log SNR is infinite at the ends.
+
+    Clipping the *values* would make the ends flat and the loss weight there zero, so the *time*
+    is clipped instead: ``[0, 1]`` is mapped linearly onto the part of the textbook schedule in
+    which the log SNR lies in ``[log_snr_min, log_snr_max]``. It stays strictly monotone.
+
+    Parameters
+    ----------
+    log_snr_min, log_snr_max : float, default=-16.0 and 8.0
+        Log SNR at ``t = 0`` and ``t = 1``. With the defaults the signal's standard deviation
+        at ``t = 0`` is 3e-4 and the noise's at ``t = 1`` is 0.018.
+    """
+
+    def __init__(self, log_snr_min: float = -16.0, log_snr_max: float = 8.0) -> None:
+        super().__init__()
+        if not log_snr_min < log_snr_max:
+            raise ValueError(
+                f"log_snr_min must be below log_snr_max; got {log_snr_min} and {log_snr_max}."
+            )
+        self.log_snr_min = log_snr_min
+        self.log_snr_max = log_snr_max
+        self._start = self._time_of(log_snr_min)
+        self._span = self._time_of(log_snr_max) - self._start
+
+    def extra_repr(self) -> str:
+        return f"log_snr_min={self.log_snr_min}, log_snr_max={self.log_snr_max}"
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return self._textbook_log_snr(self._start + self._span * t)
+
+    @abstractmethod
+    def _textbook_log_snr(self, t: Tensor) -> Tensor:
+        """Log SNR of the unclipped schedule."""
+
+    @abstractmethod
+    def _time_of(self, log_snr: float) -> float:
+        """Its inverse: the time in [0, 1] at which the unclipped log SNR has this value."""
+
+
+class CosineSchedule(_ClippedSchedule):
+    """``alpha_bar(t) = sin(pi t / 2)**2``: the paper's choice for discrete time.
+
+    The cosine schedule of Nichol & Dhariwal (2021, arXiv:2102.09672), with time running
+    towards the label.
+    """
+
+    def _textbook_log_snr(self, t: Tensor) -> Tensor:
+        return 2.0 * torch.tan(0.5 * math.pi * t).log()
+
+    def _time_of(self, log_snr: float) -> float:
+        return 2.0 / math.pi * math.atan(math.exp(0.5 * log_snr))
+
+    def log_snr_derivative(self, t: Tensor) -> Tensor:
+        # d/dx 2 log tan(pi x / 2) = 2 pi / sin(pi x)
+        return 2.0 * math.pi * self._span / torch.sin(math.pi * (self._start + self._span * t))
+
+
+class LinearSchedule(_ClippedSchedule):
+    """Noise rate linear in time, ``alpha_bar = exp(-0.1 s - 9.95 s**2)`` with ``s = 1 - t``.
+
+    The continuous form of the linear schedule of Ho, Jain & Abbeel (2020, arXiv:2006.11239),
+    as in Song et al. (2021, arXiv:2011.13456, VP-SDE): ``beta`` rises from 0.1 to 20 away from
+    the label. Its log SNR is at least -10.05, so a lower `log_snr_min` has no effect.
+    """
+
+    beta_min, beta_max = 0.1, 20.0
+
+    def _minus_log_alpha_bar(self, t: Tensor) -> Tensor:
+        s = 1.0 - t
+        return self.beta_min * s + 0.5 * (self.beta_max - self.beta_min) * s**2
+
+    def _textbook_log_snr(self, t: Tensor) -> Tensor:
+        # alpha_bar = exp(-b), so SNR = 1 / (exp(b) - 1).
+        return -torch.expm1(self._minus_log_alpha_bar(t)).log()
+
+    def _time_of(self, log_snr: float) -> float:
+        # b = log(1 + exp(-log_snr)) solves the quadratic of _minus_log_alpha_bar.
+        b = math.log1p(math.exp(-log_snr))
+        half = 0.5 * (self.beta_max - self.beta_min)
+        s = (-self.beta_min + math.sqrt(self.beta_min**2 + 4 * half * b)) / (2 * half)
+        return 1.0 - min(s, 1.0)
+
+    def log_snr_derivative(self, t: Tensor) -> Tensor:
+        inner = self._start + self._span * t
+        rate = self.beta_min + (self.beta_max - self.beta_min) * (1.0 - inner)
+        return self._span * rate / -torch.expm1(-self._minus_log_alpha_bar(inner))
+
+
+class SigmoidSchedule(_ClippedSchedule):
+    """``alpha_bar`` follows a logistic curve from -3 to 3, rescaled to run from 0 to 1.
+
+    The sigmoid schedule of Jabri, Fleet & Chen (2022, arXiv:2212.11972).
+    """
+
+    reach = 3.0
+
+    def _textbook_log_snr(self, t: Tensor) -> Tensor:
+        # SNR = (curve(t) - curve(0)) / (curve(1) - curve(t)) with curve(t) the logistic function
+        # of reach (2 t - 1). Since sigmoid(a) - sigmoid(b) is sinh((a - b) / 2) over
+        # 2 cosh(a / 2) cosh(b / 2), it is a ratio of two sinh, exact to the ends of time.
+        return torch.log(torch.sinh(self.reach * t) / torch.sinh(self.reach * (1.0 - t)))
+
+    def _time_of(self, log_snr: float) -> float:
+        # sinh(r t) / sinh(r (1 - t)) = e solved for t.
+        e, r = math.exp(log_snr), self.reach
+        return math.atanh(e * math.sinh(r) / (1.0 + e * math.cosh(r))) / r
+
+    def log_snr_derivative(self, t: Tensor) -> Tensor:
+        inner = self._start + self._span * t
+        r = self.reach
+        return self._span * r * (1.0 / torch.tanh(r * inner) + 1.0 / torch.tanh(r * (1.0 - inner)))
+
+
+class StraightLineSchedule(Schedule):
+    """``signal = t``, ``noise = 1 - t``: the straight path of flow matching (paper, eq. 10)."""
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return 2.0 * (t.log() - torch.log1p(-t))
+
+    def signal(self, t: Tensor) -> Tensor:
+        return t
+
+    def noise(self, t: Tensor) -> Tensor:
+        return 1.0 - t
+
+    def log_snr_derivative(self, t: Tensor) -> Tensor:
+        return 2.0 / (t * (1.0 - t))
+
+    def snr_derivative(self, t: Tensor) -> Tensor:
+        # Written out, since at t = 0 it is a finite 0 where the factors are 0 and infinity.
+        return 2.0 * t / (1.0 - t) ** 3
+
+    def velocity_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), -torch.ones_like(t)
+
+
+class LearnedSchedule(VariancePreservingSchedule):
+    """A schedule learned with the network, monotone by construction (paper, appendix B).
+
+    ``alpha_bar(t) = sigmoid(-gamma(t))`` with
+    ``gamma(t) = gamma_0 + (gamma_1 - gamma_0) (1 - g(t))``, where ``g`` rises from 0 to 1 and is
+    a normalised two-layer network whose weights are all positive, after Kingma et al. (2021).
+    The paper leaves the network's form open; here it is
+    ``slope * t + sum_j out_j * sigmoid(in_j * t + bias_j)`` with positive slope, out and in.
+
+    Parameters
+    ----------
+    n_hidden : int, default=64
+        Number of sigmoid units.
+    log_snr_min, log_snr_max : float, default=-12.0 and 6.0
+        Initial log SNR at ``t = 0`` and ``t = 1`` (``-gamma_1`` and ``-gamma_0``); learned.
+    """
+
+    trainable = True
+
+    def __init__(
+        self, n_hidden: int = 64, log_snr_min: float = -12.0, log_snr_max: float = 6.0
+    ) -> None:
+        super().__init__()
+        # softplus(raw) is the weight. The units' centres are spread over [0, 1] at the start
+        # so that the initial curve is close to a straight line in the log SNR.
+        self.slope_ = nn.Parameter(torch.zeros(()))
+        self.in_ = nn.Parameter(torch.full((n_hidden,), 10.0))
+        self.bias_ = nn.Parameter(-10.0 * (torch.arange(n_hidden) + 0.5) / n_hidden)
+        self.out_ = nn.Parameter(torch.full((n_hidden,), math.log(math.expm1(1.0 / n_hidden))))
+        self.gamma_0_ = nn.Parameter(torch.tensor(-log_snr_max))
+        width = log_snr_max - log_snr_min
+        self.width_ = nn.Parameter(torch.tensor(width + math.log(-math.expm1(-width))))
+
+    def _network(self, t: Tensor) -> Tensor:
+        units = torch.sigmoid(F.softplus(self.in_) * t.unsqueeze(-1) + self.bias_)
+        return F.softplus(self.slope_) * t + units @ F.softplus(self.out_)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        ends = self._network(t.new_tensor([0.0, 1.0]))
+        rise = (self._network(t) - ends[0]) / (ends[1] - ends[0])
+        return -self.gamma_0_ - F.softplus(self.width_) * (1.0 - rise)
+
+    def log_snr_derivative(self, t: Tensor) -> Tensor:
+        ends = self._network(t.new_tensor([0.0, 1.0]))
+        rate, out = F.softplus(self.in_), F.softplus(self.out_)
+        units = torch.sigmoid(rate * t.unsqueeze(-1) + self.bias_)
+        slope = F.softplus(self.slope_) + (units * (1.0 - units)) @ (rate * out)
+        return F.softplus(self.width_) * slope / (ends[1] - ends[0])
+
+
+#: Names a user may give for a schedule.
+SCHEDULES: dict[str, type[Schedule]] = {
+    "cosine": CosineSchedule,
+    "linear": LinearSchedule,
+    "sigmoid": SigmoidSchedule,
+    "straight": StraightLineSchedule,
+    "learned": LearnedSchedule,
+}

@@ -1,0 +1,45 @@
+"""Random generators: one seed decides everything, and a block's numbers are its own.
+
+A block's initial values, training noise and dropout come from generators that depend on the
+seed and on the block's number alone, so its training does not depend on which other blocks are
+trained beside it. What all blocks share (the order of rows, the read-out's noise, the draws of
+prediction) has generators of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+__all__ = ["Seeds"]
+
+#: What a generator is for; part of its key, so never renumber.
+_PURPOSES = {"init": 0, "noise": 1, "dropout": 2, "order": 3, "shared": 4, "predict": 5}
+
+
+class Seeds:
+    """Source of generators.
+
+    Parameters
+    ----------
+    entropy : int
+        Non-negative.
+    """
+
+    def __init__(self, entropy: int) -> None:
+        self.entropy = entropy
+
+    def generator(
+        self, purpose: str, block: int = 0, device: torch.device | str = "cpu"
+    ) -> torch.Generator:
+        """A fresh generator for `purpose` of `block`, at its start."""
+        key = (_PURPOSES[purpose], block)
+        state = np.random.SeedSequence(self.entropy, spawn_key=key).generate_state(1, np.uint64)
+        # torch takes seeds below 2**63 on all devices.
+        return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
+
+    def block_generators(
+        self, purpose: str, n_blocks: int, device: torch.device | str = "cpu"
+    ) -> list[torch.Generator]:
+        """One generator a block."""
+        return [self.generator(purpose, block, device) for block in range(n_blocks)]

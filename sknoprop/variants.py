@@ -1,0 +1,244 @@
+"""The three variants of NoProp: which times are trained, and with what loss.
+
+A variant owns no parameters. Given the model's choices (schedule, embedding, parameterization,
+partition) it says where noise levels lie and what a block's error costs. Every loss here is the
+paper's, written as a sum over blocks of a mean over rows and draws; a block's share depends on
+that block's parameters and on nothing of another block's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sknoprop.parameterizations import Parameterization
+from sknoprop.partition import Partition
+from sknoprop.schedules import Schedule
+
+__all__ = [
+    "VARIANTS",
+    "ContinuousTime",
+    "DiscreteTime",
+    "FlowMatching",
+    "Path",
+    "Variant",
+    "prior_divergence",
+]
+
+#: Where a path that ends without noise is cut: the log SNR at which fixed schedules end.
+LOG_SNR_END = 8.0
+
+
+@dataclass(frozen=True)
+class Path:
+    """What a variant is applied to: the path from noise to label, cut into blocks."""
+
+    schedule: Schedule
+    partition: Partition
+    parameterization: Parameterization
+    horizon: float
+    """Last time of the path: where trajectories end."""
+
+
+def prior_divergence(schedule: Schedule, u: Tensor) -> Tensor:
+    """``KL(q(z_0 | y) || N(0, I))`` for embeddings `u`: shape ``(..., d)`` to ``(...)``.
+
+    With a fixed embedding and schedule a constant near zero; with learned ones, what keeps the
+    embedding from growing without bound.
+    """
+    t = torch.zeros((), dtype=u.dtype, device=u.device)
+    variance = schedule.noise(t) ** 2
+    mean_square = (schedule.signal(t) * u) ** 2
+    return 0.5 * (mean_square + variance - 1.0 - variance.log()).sum(-1)
+
+
+def snr_gain(path: Path) -> Tensor:
+    """Rise of the signal-to-noise ratio over each block's times: shape ``(n_blocks,)``."""
+    start = path.partition.span.start
+    end = torch.cat([start[1:], start.new_tensor([path.horizon])])
+    return path.schedule.snr(end) - path.schedule.snr(start)
+
+
+def last_noisy_time(schedule: Schedule) -> float:
+    """1, or where the log SNR is `LOG_SNR_END` if it goes to infinity."""
+    with torch.no_grad():
+        if torch.isfinite(schedule.log_snr(torch.ones(()))):
+            return 1.0
+        grid = torch.linspace(0.0, 1.0, 10001, dtype=torch.float64)[1:-1]
+        return float(grid[schedule.log_snr(grid) <= LOG_SNR_END][-1])
+
+
+class Variant(ABC):
+    """One formulation of NoProp."""
+
+    #: Schedule, cut of time, parameterization and sampler that go with it by default.
+    schedule: str
+    partition: str
+    sampler: str
+    #: The paper's parameterization.
+    paper_parameterization: str
+
+    #: Whether a block owns one noise level, and so needs no time input.
+    single_level = False
+
+    #: Whether the last latent's cross-entropy is part of the loss with a fixed embedding too.
+    trains_readout = True
+
+    def horizon(self, schedule: Schedule) -> float:
+        """Last time of the path that the loss speaks of.
+
+        Where a schedule's noise vanishes at t = 1, its signal-to-noise ratio, which weights the
+        loss, is infinite there: such a path ends where the log SNR is `LOG_SNR_END`.
+        """
+        return last_noisy_time(schedule)
+
+    def readout_time(self, schedule: Schedule) -> float:
+        """Time whose noise the read-out reckons with: the horizon, unless there is none there."""
+        return last_noisy_time(schedule)
+
+    @abstractmethod
+    def times(self, path: Path, uniform: Tensor) -> Tensor:
+        """Times to train at.
+
+        Parameters
+        ----------
+        path : Path
+        uniform : Tensor of shape (n_blocks, n_samples, n_draws)
+            Uniform draws from [0, 1).
+
+        Returns
+        -------
+        Tensor broadcastable to the shape of `uniform`
+        """
+
+    @abstractmethod
+    def denoising_loss(
+        self,
+        path: Path,
+        weight: Tensor,
+        logits: Tensor,
+        z: Tensor,
+        t: Tensor,
+        u: Tensor,
+        eps: Tensor,
+    ) -> Tensor:
+        """Loss of each block at each row and draw, before the factor eta.
+
+        Parameters
+        ----------
+        path : Path
+        weight : Tensor of shape (n_classes, embedding_dim)
+        logits : Tensor of shape (n_blocks, n_samples, n_draws, n_classes)
+        z, eps : Tensor of shape (n_blocks, n_samples, n_draws, embedding_dim)
+        t : Tensor broadcastable to (n_blocks, n_samples, n_draws)
+        u : Tensor of shape (n_samples, 1, embedding_dim)
+
+        Returns
+        -------
+        Tensor of shape (n_blocks, n_samples, n_draws)
+            Its mean over rows and draws, summed over blocks, estimates the paper's term.
+        """
+
+    @abstractmethod
+    def scale(self, path: Path) -> Tensor:
+        """Factor of each block's loss relative to its mean squared error: ``(n_blocks,)``.
+
+        Dividing a block's loss by its own positive constant moves no optimum as long as blocks
+        share nothing; it makes blocks comparable and one step size fit all.
+        """
+
+
+class DiscreteTime(Variant):
+    """NoProp-DT: one noise level a block.
+
+    Block t of T sees ``z_{t-1}`` and costs
+    ``1/2 (SNR(t) - SNR(t-1)) |u_hat_t(z_{t-1}, x) - u|**2``: summed over blocks, the paper's
+    ``T/2 E_t[...]`` (eq. 8).
+    """
+
+    schedule = "cosine"
+    partition = "uniform"
+    sampler = "ancestral"
+    paper_parameterization = "label"
+    single_level = True
+
+    def times(self, path, uniform):  # type: ignore[no-untyped-def]
+        return path.partition.span.start[:, None, None]
+
+    def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
+        label = path.parameterization.label(logits, z, t[..., None], weight, path.schedule)
+        return self.scale(path)[:, None, None] * (label - u).square().sum(-1)
+
+    def scale(self, path):  # type: ignore[no-untyped-def]
+        return 0.5 * snr_gain(path)
+
+
+class ContinuousTime(Variant):
+    """NoProp-CT: an interval of time a block.
+
+    ``1/2 E_t[SNR'(t) |u_hat(z_t, x, t) - u|**2]`` with t uniform over the block's interval,
+    times the interval's length: summed over blocks, the integral of eq. 9.
+    """
+
+    schedule = "cosine"
+    partition = "information"
+    sampler = "probability-flow"
+    paper_parameterization = "label"
+
+    def times(self, path, uniform):  # type: ignore[no-untyped-def]
+        span = path.partition.span
+        return span.start[:, None, None] + span.length[:, None, None] * uniform
+
+    def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
+        label = path.parameterization.label(logits, z, t[..., None], weight, path.schedule)
+        density = 0.5 * path.schedule.snr_derivative(t) * path.partition.span.length[:, None, None]
+        return density * (label - u).square().sum(-1)
+
+    def scale(self, path):  # type: ignore[no-untyped-def]
+        # The integral of SNR' over an interval is the rise of the SNR.
+        span = path.partition.span
+        return 0.5 * (path.schedule.snr(span.end) - path.schedule.snr(span.start))
+
+
+class FlowMatching(Variant):
+    """NoProp-FM: an interval of time a block, velocities matched.
+
+    ``E_t[|v(z_t, x, t) - (m'(t) u + s'(t) z_0)|**2]`` with t uniform over the block's interval,
+    times its length; on the straight line the target is ``u - z_0`` (eq. 12).
+    """
+
+    schedule = "straight"
+    partition = "information"
+    sampler = "euler"
+    paper_parameterization = "velocity"
+    trains_readout = False
+
+    def horizon(self, schedule):  # type: ignore[no-untyped-def]
+        return 1.0
+
+    def times(self, path, uniform):  # type: ignore[no-untyped-def]
+        span = path.partition.span
+        return span.start[:, None, None] + span.length[:, None, None] * uniform
+
+    def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
+        error = path.parameterization.velocity_error(
+            logits, t[..., None], weight, path.schedule, u, eps
+        )
+        return path.partition.span.length[:, None, None] * error.square().sum(-1)
+
+    def scale(self, path):  # type: ignore[no-untyped-def]
+        span = path.partition.span
+        inside = (torch.arange(64, device=span.start.device) + 0.5) / 64
+        t = span.start[:, None] + span.length[:, None] * inside
+        return span.length * path.parameterization.velocity_scale(t, path.schedule).mean(1)
+
+
+#: Names a user may give for a variant.
+VARIANTS: dict[str, type[Variant]] = {
+    "dt": DiscreteTime,
+    "ct": ContinuousTime,
+    "fm": FlowMatching,
+}
