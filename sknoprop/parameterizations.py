@@ -1,9 +1,9 @@
 """From a block's logits to its prediction: two ways, one mathematics.
 
 On a Gaussian path an estimate ``u_hat`` of the label embedding and an estimate ``v`` of the
-velocity say the same thing: with ``w = s m' - m s'``,
+velocity say the same thing. With derivatives with respect to `Schedule.clock`,
 
-    u_hat = (s v - s' z) / w,        v = (w u_hat + s' z) / s,
+    u_hat = s v - s' z,        v = (u_hat + s' z) / s,
 
 which on the straight line is ``u_hat = z + (1 - t) v``. What differs is which of them the
 network's output *is*:
@@ -29,18 +29,11 @@ __all__ = [
     "Parameterization",
     "VelocityParameterization",
     "project_to_simplex",
-    "wronskian",
 ]
 
 #: Largest factor by which an error in the label counts as an error in velocity; it grows like
 #: 1 / s(t) towards the label. The value is that at a log SNR of 8, where schedules end.
 MAX_GAIN = math.exp(4.0)
-
-
-def wronskian(schedule: Schedule, t: Tensor) -> Tensor:
-    """``s m' - m s'``: positive since the signal-to-noise ratio rises; 1 on the straight line."""
-    signal_rate, noise_rate = schedule.velocity_coefficients(t)
-    return schedule.noise(t) * signal_rate - schedule.signal(t) * noise_rate
 
 
 def project_to_simplex(point: Tensor) -> Tensor:
@@ -100,7 +93,7 @@ class LabelParameterization(Parameterization):
         return torch.softmax(logits, -1)
 
     def velocity_error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
-        # v - v* = (w / s) (u_hat - u), whatever the noise
+        # v - v* = (u_hat - u) / s, whatever the noise
         return self._gain(t, schedule) * (torch.softmax(logits, -1) @ weight - u)
 
     def velocity_scale(self, t, schedule):  # type: ignore[no-untyped-def]
@@ -108,7 +101,7 @@ class LabelParameterization(Parameterization):
 
     @staticmethod
     def _gain(t: Tensor, schedule: Schedule) -> Tensor:
-        return (wronskian(schedule, t) / schedule.noise(t)).clamp_max(MAX_GAIN)
+        return schedule.noise(t).reciprocal().clamp_max(MAX_GAIN)
 
 
 class VelocityParameterization(Parameterization):
@@ -121,8 +114,7 @@ class VelocityParameterization(Parameterization):
 
     def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         _, noise_rate = schedule.velocity_coefficients(t)
-        moved = schedule.noise(t) * (logits @ weight) - noise_rate * z
-        return moved / wronskian(schedule, t)
+        return schedule.noise(t) * (logits @ weight) - noise_rate * z
 
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         label = self.label(logits, z, t, weight, schedule)

@@ -64,9 +64,10 @@ def posterior(schedule: Schedule, t: Tensor, s: Tensor) -> Posterior:
 
 
 def velocity(schedule: Schedule, z: Tensor, label: Tensor, t: Tensor) -> Tensor:
-    """Velocity ``m'(t) u_hat + s'(t) eps_hat`` of the probability-flow ODE at ``(z, t)``.
+    """Velocity of the probability-flow ODE at ``(z, t)``, in the schedule's own clock.
 
-    ``eps_hat = (z - m(t) u_hat) / s(t)`` is the noise that the estimate `label` implies.
+    ``m' u_hat + s' eps_hat`` with ``eps_hat = (z - m u_hat) / s`` the noise that the estimate
+    `label` implies; derivatives are with respect to `Schedule.clock`.
     """
     signal_rate, noise_rate = schedule.velocity_coefficients(t)
     eps = (z - schedule.signal(t) * label) / schedule.noise(t)
@@ -129,20 +130,25 @@ class ProbabilityFlowSampler(Sampler):
 
 
 class EulerSampler(Sampler):
-    """Euler's method on the probability-flow ODE in time."""
+    """Euler's method on the probability-flow ODE, in the schedule's clock.
+
+    On the straight line the same as `ProbabilityFlowSampler`.
+    """
 
     def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
-        return z + (s - t) * velocity(schedule, z, denoise(z, t), t)
+        duration = schedule.clock(s) - schedule.clock(t)
+        return z + duration * velocity(schedule, z, denoise(z, t), t)
 
 
 class HeunSampler(Sampler):
-    """Heun's second-order method on the probability-flow ODE in time; two evaluations a step."""
+    """Heun's second-order method on the same ODE; two evaluations a step."""
 
     def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
+        duration = schedule.clock(s) - schedule.clock(t)
         first = velocity(schedule, z, denoise(z, t), t)
-        ahead = z + (s - t) * first
+        ahead = z + duration * first
         second = velocity(schedule, ahead, denoise(ahead, s), s)
-        return z + 0.5 * (s - t) * (first + second)
+        return z + 0.5 * duration * (first + second)
 
 
 #: Names a user may give for a sampler.

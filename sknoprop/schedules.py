@@ -40,7 +40,8 @@ class Schedule(nn.Module, ABC):
     """A Gaussian path from noise (``t = 0``) to the label embedding (``t = 1``).
 
     A schedule of one's own derives from `VariancePreservingSchedule` (and gives `log_snr`) or
-    from this class (and gives `log_snr`, `signal`, `noise` and `velocity_coefficients`).
+    from this class (and gives `log_snr`, `signal`, `noise`, `clock` and
+    `velocity_coefficients`).
     All methods take a tensor of times in [0, 1] of any shape and return one of that shape.
     """
 
@@ -60,8 +61,20 @@ class Schedule(nn.Module, ABC):
         """Standard deviation of the noise in ``z_t``."""
 
     @abstractmethod
+    def clock(self, t: Tensor) -> Tensor:
+        """Time tau in which velocities are measured: ``d tau = s dm - m ds``.
+
+        With m and s the signal and noise, tau grows with the area that the point (s, m) sweeps
+        out. On the straight line it is t, on a variance-preserving path the angle of that
+        point. A path can be infinitely fast in t at its ends, in tau it never is.
+        """
+
+    @abstractmethod
     def velocity_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivatives of `signal` and `noise` with respect to time."""
+        """Derivatives of `signal` and `noise` with respect to `clock`.
+
+        With these, ``u = s v - (ds / d tau) z`` for the velocity ``v`` of a latent ``z``.
+        """
 
     def snr(self, t: Tensor) -> Tensor:
         """Signal-to-noise ratio ``signal(t)**2 / noise(t)**2``."""
@@ -92,12 +105,13 @@ class VariancePreservingSchedule(Schedule):
     def noise(self, t: Tensor) -> Tensor:
         return torch.sigmoid(-self.log_snr(t)).sqrt()
 
+    def clock(self, t: Tensor) -> Tensor:
+        return torch.atan((0.5 * self.log_snr(t)).exp())
+
     def velocity_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        # With l the log SNR: d sqrt(sigmoid(l)) / dt = sqrt(sigmoid(l)) sigmoid(-l) l' / 2.
-        log_snr, slope = self.log_snr(t), self.log_snr_derivative(t)
-        alpha_bar, rest = torch.sigmoid(log_snr), torch.sigmoid(-log_snr)
-        half = 0.5 * slope
-        return half * alpha_bar.sqrt() * rest, -half * rest.sqrt() * alpha_bar
+        # m = sin(tau), s = cos(tau): this velocity is the v of Salimans & Ho (2022,
+        # arXiv:2202.00512).
+        return self.noise(t), -self.signal(t)
 
 
 class _ClippedSchedule(VariancePreservingSchedule):
@@ -232,6 +246,9 @@ class StraightLineSchedule(Schedule):
     def snr_derivative(self, t: Tensor) -> Tensor:
         # Written out, since at t = 0 it is a finite 0 where the factors are 0 and infinity.
         return 2.0 * t / (1.0 - t) ** 3
+
+    def clock(self, t: Tensor) -> Tensor:
+        return t
 
     def velocity_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(t), -torch.ones_like(t)

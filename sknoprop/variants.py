@@ -206,8 +206,9 @@ class ContinuousTime(Variant):
 class FlowMatching(Variant):
     """NoProp-FM: an interval of time a block, velocities matched.
 
-    ``E_t[|v(z_t, x, t) - (m'(t) u + s'(t) z_0)|**2]`` with t uniform over the block's interval,
-    times its length; on the straight line the target is ``u - z_0`` (eq. 12).
+    ``E_t[|v(z_t, x, t) - (m' u + s' z_0)|**2]`` with t uniform over the block's interval, times
+    its length. On the straight line the target is ``u - z_0`` (eq. 12); on other schedules
+    velocities are those in `Schedule.clock`.
     """
 
     schedule = "straight"
