@@ -61,9 +61,7 @@ def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: See
         partition = Partition.uniform(params["n_blocks"], horizon)
     else:
         partition = Partition.by_information(params["n_blocks"], schedule, weight, prior)
-    end = torch.tensor(variant.readout_time(schedule))
-    with torch.no_grad():
-        signal, noise = float(schedule.signal(end)), float(schedule.noise(end))
+    signal, noise = variant.readout_level(schedule, embedding.trainable)
     readout = READOUTS[params["readout"]](weight, prior, signal, noise)
     generators = seeds.block_generators("init", params["n_blocks"])
     dropout = float(params["dropout"])

@@ -128,11 +128,14 @@ def class_medoids(x: Tensor, y: Tensor, n_classes: int, chunk_size: int = 1024) 
         medians = []
         for start in range(0, len(rows), chunk_size):
             distances = torch.cdist(members[start : start + chunk_size], members)
-            # A row's distance to itself does not count: overwrite it by infinity, and look for
-            # the median of the remaining n - 1, which keeps its rank.
+            # A row's distance to itself does not count: at infinity it leaves the ranks of the
+            # other n - 1 as they are. Their median is the mean of the two middle ones.
             index = torch.arange(len(distances))
             distances[index, start + index] = torch.inf
-            rank = (len(rows) - 2) // 2 + 1
-            medians.append(distances.kthvalue(rank, dim=1).values)
+            middle = [
+                distances.kthvalue(rank, dim=1).values
+                for rank in (len(rows) // 2, (len(rows) + 1) // 2)
+            ]
+            medians.append(0.5 * (middle[0] + middle[1]))
         chosen.append(rows[torch.cat(medians).argmin()])
     return torch.stack(chosen)

@@ -87,8 +87,13 @@ def block_kernels(
             p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
         kernel = p if kernel is None else kernel + p
     assert kernel is not None
-    # Restricted to candidates, rows are what they were given that the class is one of them.
-    return kernel / kernel.sum(-1, keepdim=True)
+    kernel = kernel / levels.shape[1]
+    if candidates is not None:
+        # A step to a class that is no candidate is refused: the chain stays where it is. That
+        # leaves the flow between candidates, so also their stationary law up to a factor;
+        # rescaling the rows would not.
+        kernel.diagonal(dim1=-2, dim2=-1).add_(1.0 - kernel.sum(-1))
+    return kernel
 
 
 def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ where the label's entropy is used up but for `NEGLIGIBLE`, and the last block se
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -127,7 +128,7 @@ class Partition(nn.Module):
         """Intervals with equal shares of label information."""
         grid = torch.linspace(0.0, 1.0, 513, dtype=torch.float64)
         with torch.no_grad():
-            root_snr = (0.5 * schedule.log_snr(grid)).exp()
+            root_snr = (0.5 * copy.deepcopy(schedule).double().log_snr(grid)).exp()
         inner = slice(0, -1) if not torch.isfinite(root_snr[-1]) else slice(None)
         grid = grid[inner]
         information = label_information(weight, prior, root_snr[inner])

@@ -95,9 +95,18 @@ class Variant(ABC):
         """
         return last_noisy_time(schedule)
 
-    def readout_time(self, schedule: Schedule) -> float:
-        """Time whose noise the read-out reckons with: the horizon, unless there is none there."""
-        return last_noisy_time(schedule)
+    def readout_level(self, schedule: Schedule, trained: bool) -> tuple[float, float]:
+        """Signal and noise of the latents that the read-out starts out for.
+
+        Parameters
+        ----------
+        schedule : Schedule
+        trained : bool
+            Whether the embedding, and so in any case the read-out, is trained.
+        """
+        t = torch.tensor(last_noisy_time(schedule))
+        with torch.no_grad():
+            return float(schedule.signal(t)), float(schedule.noise(t))
 
     @abstractmethod
     def times(self, path: Path, uniform: Tensor) -> Tensor:
@@ -219,6 +228,11 @@ class FlowMatching(Variant):
 
     def horizon(self, schedule):  # type: ignore[no-untyped-def]
         return 1.0
+
+    def readout_level(self, schedule, trained):  # type: ignore[no-untyped-def]
+        # A trained read-out here reads the blocks' own guesses, which are off by whole
+        # embeddings; an untrained one the end of a trajectory.
+        return (1.0, 1.0) if trained else super().readout_level(schedule, trained)
 
     def times(self, path, uniform):  # type: ignore[no-untyped-def]
         span = path.partition.span

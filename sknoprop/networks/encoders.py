@@ -36,8 +36,9 @@ class NumberEncoding(nn.Module):
     X : ndarray of shape (n_samples, n_features)
         Training data, finite.
     n_bins : int
-        Largest number of bins a feature; 0 leaves the standardised values alone. A feature with
-        few distinct values gets fewer, one with two values none.
+        Largest number of bins a feature; 0 or 1 leaves the standardised values alone. So does a
+        feature with fewer than `values_per_bin` distinct values a bin (counts, levels, pixels of
+        few grey tones): steps between them are all there is, and a layer has those already.
     """
 
     mean: Tensor
@@ -50,6 +51,9 @@ class NumberEncoding(nn.Module):
 
     #: Standard deviations at which values are clipped smoothly.
     clip = 5.0
+
+    #: Distinct values a bin that a feature must have to be cut into bins.
+    values_per_bin = 4
 
     def __init__(self, X: np.ndarray, n_bins: int) -> None:
         super().__init__()
@@ -65,6 +69,8 @@ class NumberEncoding(nn.Module):
         column, left, width, low, high = [], [], [], [], []
         quantiles = np.linspace(0.0, 1.0, n_bins + 1)
         for j in np.flatnonzero(~constant) if n_bins > 1 else ():
+            if len(np.unique(X[:, j])) < self.values_per_bin * n_bins:
+                continue
             edges = np.unique(np.quantile(X[:, j], quantiles))
             n_pieces = len(edges) - 1
             if n_pieces < 2:

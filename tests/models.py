@@ -1,0 +1,39 @@
+"""Small models and data for tests."""
+
+import numpy as np
+import torch
+
+from sknoprop import NoPropClassifier
+from sknoprop.building import build_model
+from sknoprop.model import Draws
+from sknoprop.training.seeds import Seeds
+
+
+def toy_data(n=40, n_features=5, n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % n_classes
+    X = rng.standard_normal((n, n_features))
+    X[:, 0] += y
+    return X, y
+
+
+def toy_model(n_classes=3, seed=0, **params):
+    """An untrained model in float64 on toy data; defaults small."""
+    small = {"n_blocks": 4, "hidden_layer_sizes": (8,), "dtype": "float64"}
+    X, y = toy_data(n_classes=n_classes)
+    estimator = NoPropClassifier(**(small | params))
+    model = build_model(estimator.get_params(deep=False), X, y, Seeds(seed))
+    inputs = model.encoder.prepare(torch.tensor(X))
+    return model, inputs, torch.tensor(y)
+
+
+def toy_draws(model, n, n_draws=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (model.n_blocks, n, n_draws)
+    dim = model.embedding.dim
+    options = {"generator": generator, "dtype": torch.float64}
+    return Draws(
+        torch.randn(*shape, dim, **options),
+        torch.rand(*shape, **options),
+        torch.randn(n, dim, **options),
+    )

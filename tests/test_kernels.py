@@ -1,0 +1,182 @@
+"""The class kernel of an exact posterior, by quadrature; its solver against linear algebra."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sknoprop.inference import block_kernels
+from sknoprop.kernels import (
+    asymmetry,
+    kernel_latents,
+    retention,
+    shared_draws,
+    stationary_distribution,
+)
+from sknoprop.schedules import SCHEDULES
+from tests.exact import F64, ExactModel
+
+#: Levels by log SNR: from nothing of the label to nearly all of it.
+LOG_SNRS = [-8.0, -3.0, -1.0, 0.0, 1.0, 2.0]
+
+EMBEDDINGS = {
+    "line": ([[-1.0], [1.0]], [0.3, 0.7]),
+    "uneven line": ([[-2.0], [0.5], [0.7]], [0.2, 0.5, 0.3]),
+    "one-hot": ([[1.0, 0.0], [0.0, 1.0]], [0.1, 0.9]),
+    "plane": ([[0.3, 1.5], [-1.0, 0.2], [2.0, 0.0]], [0.6, 0.3, 0.1]),
+    "fewer dimensions than classes": ([[0.0], [1.0], [2.0], [3.5]], [0.4, 0.1, 0.3, 0.2]),
+}
+
+
+def normal_nodes(dim):
+    """Nodes and weights for a standard normal: trapezoids, which converge exponentially here."""
+    line = torch.linspace(-9.0, 9.0, 301, dtype=F64)
+    weight = torch.exp(-0.5 * line**2)
+    weight = weight / weight.sum()
+    if dim == 1:
+        return line[:, None], weight
+    return torch.cartesian_prod(line, line), torch.outer(weight, weight).flatten()
+
+
+def times_at(schedule, log_snrs):
+    fine = torch.cat([torch.logspace(-10, -3, 4_000, dtype=F64), torch.linspace(1e-3, 0.999, 4_000)])
+    with torch.no_grad():
+        levels = schedule.double().log_snr(fine)
+    return [float(fine[(levels - wanted).abs().argmin()]) for wanted in log_snrs]
+
+
+def exact_kernels(schedule, weight, prior, **kwargs):
+    """Kernels of the exact posterior at all levels, the mean over noise by quadrature."""
+    model = ExactModel(prior, weight, schedule, times_at(schedule, LOG_SNRS), **kwargs)
+    nodes, mass = normal_nodes(len(weight[0]))
+    signal, noise = model.schedule.signal(model.levels), model.schedule.noise(model.levels)
+    z = kernel_latents(model.embedding.weight, signal, noise, nodes)
+    p = model.posterior(z, model.levels[:, None, None, None])
+    return torch.einsum("lcny,n->lcy", p, mass), model.prior
+
+
+def assert_reversible(kernels, prior):
+    flow = prior[:, None] * kernels
+    torch.testing.assert_close(flow, flow.mT, rtol=0, atol=1e-6)
+    law = stationary_distribution(kernels)
+    torch.testing.assert_close(law, prior.expand_as(law), rtol=0, atol=1e-6)
+    assert float(asymmetry(kernels, law).max()) < 3e-6
+
+
+@pytest.mark.parametrize("embedding", sorted(EMBEDDINGS))
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_exact_posterior_gives_a_reversible_kernel_with_itself_as_law(name, embedding):
+    assert_reversible(*exact_kernels(SCHEDULES[name](), *EMBEDDINGS[embedding]))
+
+
+@pytest.mark.parametrize("embedding", sorted(EMBEDDINGS))
+def test_a_wrong_posterior_fails(embedding):
+    """The test above must notice the classic mistake of s where s squared belongs."""
+    kernels, prior = exact_kernels(SCHEDULES["cosine"](), *EMBEDDINGS[embedding], noise_power=1.0)
+    with pytest.raises(AssertionError):
+        assert_reversible(kernels, prior)
+    assert float((stationary_distribution(kernels) - prior).abs().max()) > 0.01
+
+
+def test_rows_are_equal_at_pure_noise_and_identity_at_the_label():
+    weight, prior = EMBEDDINGS["plane"]
+    schedule = SCHEDULES["straight"]()
+    features = torch.zeros(1, 1, 1, dtype=F64)
+    eps = shared_draws(64, 2, torch.Generator().manual_seed(0)).double()
+    at_noise = block_kernels(ExactModel(prior, weight, schedule, [0.0]), features, eps)[0, 0]
+    torch.testing.assert_close(at_noise, torch.tensor(prior, dtype=F64).expand(3, 3))
+    assert float(retention(at_noise)) == pytest.approx(0.0, abs=1e-12)
+    at_label = block_kernels(ExactModel(prior, weight, schedule, [0.98]), features, eps)[0, 0]
+    torch.testing.assert_close(at_label, torch.eye(3, dtype=F64))
+    assert float(retention(at_label)) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_block_kernels_average_the_posterior_over_the_draws():
+    weight, prior = EMBEDDINGS["plane"]
+    schedule = SCHEDULES["cosine"]()
+    model = ExactModel(prior, weight, schedule, [0.3, 0.6])
+    eps = shared_draws(6, 2, torch.Generator().manual_seed(0)).double()
+    kernels = block_kernels(model, torch.zeros(2, 4, 1, dtype=F64), eps)
+    assert kernels.shape == (2, 4, 3, 3)
+    for block, t in enumerate(model.levels):
+        for c in range(3):
+            z = schedule.signal(t) * model.embedding.weight[c] + schedule.noise(t) * eps
+            expected = model.posterior(z, t.view(1, 1)).mean(0)
+            torch.testing.assert_close(kernels[block, :, c], expected.expand(4, 3))
+
+
+def test_kernels_over_candidates_keep_the_exact_law():
+    """Restricting a reversible chain to some states restricts its law to them."""
+    weight, prior = EMBEDDINGS["fewer dimensions than classes"]
+    eps = shared_draws(200_000, 1, torch.Generator().manual_seed(0)).double()
+    model = ExactModel(prior, weight, SCHEDULES["cosine"](), [0.4])
+    candidates = torch.tensor([[3, 0, 2]])
+    law = stationary_distribution(
+        block_kernels(model, torch.zeros(1, 1, 1, dtype=F64), eps, candidates)
+    )[0, 0]
+    expected = torch.tensor([0.2, 0.4, 0.3], dtype=F64) / 0.9
+    torch.testing.assert_close(law, expected, rtol=0.01, atol=0)
+
+
+@given(
+    st.integers(2, 7).flatmap(
+        lambda k: st.lists(
+            st.lists(st.floats(1e-9, 1.0), min_size=k, max_size=k), min_size=k, max_size=k
+        )
+    )
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_stationary_distribution_solves_the_balance_equations(rows):
+    kernel = torch.tensor(rows, dtype=F64)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    law = stationary_distribution(kernel)
+    assert float(law.sum()) == pytest.approx(1.0)
+    torch.testing.assert_close(law @ kernel, law, rtol=1e-9, atol=1e-12)
+
+
+def test_stationary_distribution_matches_eigenvectors():
+    generator = np.random.default_rng(0)
+    kernel = generator.dirichlet(np.full(6, 0.5), size=(50, 6))
+    law = stationary_distribution(torch.tensor(kernel)).numpy()
+    for matrix, vector in zip(kernel, law, strict=True):
+        values, vectors = np.linalg.eig(matrix.T)
+        expected = np.real(vectors[:, np.argmax(values.real)])
+        np.testing.assert_allclose(vector, expected / expected.sum(), rtol=1e-8)
+
+
+def test_nearly_identity_kernels_keep_relative_accuracy():
+    """Two classes: the law is the ratio of the two rates, however small they are."""
+    for rate in (1e-3, 1e-12, 1e-25):
+        kernel = torch.tensor([[1 - 3 * rate, 3 * rate], [rate, 1 - rate]], dtype=F64)
+        law = stationary_distribution(kernel)
+        torch.testing.assert_close(law, torch.tensor([0.25, 0.75], dtype=F64))
+
+
+def test_identity_kernel_gives_no_opinion():
+    law = stationary_distribution(torch.eye(4, dtype=F64))
+    torch.testing.assert_close(law, torch.full((4,), 0.25, dtype=F64))
+
+
+def test_retention_is_the_mean_of_the_other_eigenvalues():
+    kernel = np.random.default_rng(1).dirichlet(np.ones(5), size=5)
+    values = np.linalg.eigvals(kernel)
+    expected = (values.sum().real - 1) / 4
+    assert float(retention(torch.tensor(kernel))) == pytest.approx(expected)
+
+
+def test_draws_come_in_antithetic_pairs():
+    draws = shared_draws(6, 3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(draws[:3], -draws[3:])
+    assert shared_draws(5, 3, torch.Generator().manual_seed(0)).shape == (5, 3)
+
+
+def test_latents_are_noised_embeddings():
+    weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    eps = torch.tensor([[0.5, -0.5], [1.0, 0.0], [0.0, 0.0]])
+    z = kernel_latents(weight, torch.tensor([0.1, 0.9]), torch.tensor([2.0, 0.3]), eps)
+    assert z.shape == (2, 2, 3, 2)
+    for level, (m, s) in enumerate([(0.1, 2.0), (0.9, 0.3)]):
+        for c in range(2):
+            for d in range(3):
+                torch.testing.assert_close(z[level, c, d], m * weight[c] + s * eps[d])

@@ -1,0 +1,109 @@
+"""The cut of time: label information against numerical integrals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sknoprop.partition import NEGLIGIBLE, Partition, interpolate, label_information
+from sknoprop.schedules import SCHEDULES
+
+F64 = torch.float64
+
+
+def two_class_moments(root_snr, p):
+    """Information and error of estimating a label in {0, 1} at distance 1, by quadrature."""
+    eps = np.linspace(-10, 10, 4001)
+    mass = np.exp(-0.5 * eps**2)
+    mass /= mass.sum()
+    information, mmse = [], []
+    for r in root_snr:
+        loss = error = 0.0
+        for label, prior in ((0, 1 - p), (1, p)):
+            z = r * label + eps
+            log_odds = math.log(p / (1 - p)) + r * z - 0.5 * r**2
+            sign = 1 if label else -1
+            loss += prior * (mass * np.logaddexp(0.0, -sign * log_odds)).sum()
+            posterior = 1 / (1 + np.exp(-log_odds))
+            error += prior * (mass * (posterior - label) ** 2).sum()
+        information.append(-p * math.log(p) - (1 - p) * math.log(1 - p) - loss)
+        mmse.append(error)
+    return np.array(information), np.array(mmse)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+def test_information_matches_quadrature(p):
+    root_snr = np.linspace(0.0, 6.0, 25)
+    information, _ = two_class_moments(root_snr, p)
+    entropy = information[-1] if p == 0.5 else -p * math.log(p) - (1 - p) * math.log(1 - p)
+    estimate = label_information(
+        torch.tensor([[0.0], [1.0]]),
+        torch.tensor([1 - p, p]),
+        torch.tensor(root_snr),
+        n_draws=20_000,
+    )
+    np.testing.assert_allclose(estimate, information / entropy, atol=0.02)
+
+
+def test_information_is_half_the_integral_of_the_error():
+    """I-MMSE: the same curve from the denoiser's error, which the estimate never computes."""
+    root_snr = np.linspace(0.0, 6.0, 601)
+    information, mmse = two_class_moments(root_snr, 0.3)
+    integral = 0.5 * np.concatenate(
+        [[0.0], np.cumsum(0.5 * (mmse[1:] + mmse[:-1]) * np.diff(root_snr**2))]
+    )
+    np.testing.assert_allclose(integral, information, atol=1e-4)
+    estimate = label_information(
+        torch.tensor([[0.0], [1.0]]), torch.tensor([0.7, 0.3]), torch.tensor(root_snr), 20_000
+    )
+    entropy = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)
+    np.testing.assert_allclose(estimate, integral / entropy, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "sigmoid", "straight"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_blocks_get_equal_information_whatever_the_embedding_scale(name, scale):
+    schedule = SCHEDULES[name]().double()
+    weight, prior = scale * torch.eye(4), torch.tensor([0.4, 0.3, 0.2, 0.1])
+    partition = Partition.by_information(5, schedule, weight, prior)
+    edges = partition.edges.double()
+    assert (edges.diff() > 0).all()
+    assert float(edges[0]) == 0.0
+    root_snr = (0.5 * schedule.log_snr(edges[1:])).exp()
+    shares = label_information(weight, prior, root_snr)
+    expected = torch.arange(1, 6) / 5 * (1 - NEGLIGIBLE)
+    reach = min(float(shares[-1]), 1 - NEGLIGIBLE)
+    torch.testing.assert_close(
+        shares, (expected / (1 - NEGLIGIBLE) * reach).to(F64), rtol=0, atol=0.02
+    )
+
+
+def test_uniform_cut():
+    partition = Partition.uniform(4)
+    torch.testing.assert_close(partition.edges, torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
+    torch.testing.assert_close(partition.midpoints(1)[:, 0], torch.tensor([1, 3, 5, 7]) / 8)
+    assert partition.midpoints(3).shape == (4, 3)
+    shorter = Partition.uniform(4, horizon=0.8)
+    torch.testing.assert_close(shorter.span.length, torch.full((4,), 0.2))
+
+
+def test_every_time_has_one_owner():
+    partition = Partition.uniform(4)
+    assert [partition.owner(t) for t in (0.0, 0.1, 0.25, 0.5, 0.99, 1.0)] == [0, 0, 1, 2, 3, 3]
+    assert Partition.uniform(1).owner(0.7) == 0
+
+
+def test_interpolation_matches_numpy():
+    xp = torch.tensor([0.0, 0.1, 0.1, 0.5, 1.0], dtype=F64)
+    fp = torch.tensor([0.0, 1.0, 2.0, 2.5, 7.0], dtype=F64)
+    x = torch.tensor([-1.0, 0.05, 0.3, 0.75, 2.0], dtype=F64)
+    np.testing.assert_allclose(interpolate(x, xp, fp), np.interp(x, xp, fp))
+
+
+def test_a_thousand_classes():
+    information = label_information(
+        torch.eye(1000), torch.full((1000,), 1e-3), torch.tensor([0.1, 3.0, 9.0])
+    )
+    assert float(information[0]) < 0.02
+    assert float(information[2]) > 0.99
