@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -37,40 +37,47 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+class _Names(StrOptions):
+    """Names listed in order, so that a message does not change from run to run."""
+
+    def __str__(self) -> str:
+        return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}"
+
+
 def _positive_int() -> Interval:
     return Interval(Integral, 1, None, closed="left")
 
 
 #: scikit-learn's description of what each parameter may be; see its ``_param_validation``.
 CONSTRAINTS: dict[str, list[Any]] = {
-    "variant": [StrOptions(set(VARIANTS))],
+    "variant": [_Names(set(VARIANTS))],
     "n_blocks": [_positive_int()],
-    "schedule": [StrOptions({"auto", *SCHEDULES}), Schedule],
-    "partition": [StrOptions({"auto", *PARTITIONS})],
-    "embedding": [StrOptions(set(EMBEDDINGS)), "array-like"],
+    "schedule": [_Names({"auto", *SCHEDULES}), Schedule],
+    "partition": [_Names({"auto", *PARTITIONS})],
+    "embedding": [_Names(set(EMBEDDINGS)), "array-like"],
     "embedding_dim": [_positive_int()],
-    "parameterization": [StrOptions(set(PARAMETERIZATIONS))],
-    "readout": [StrOptions(set(READOUTS))],
+    "parameterization": [_Names(set(PARAMETERIZATIONS))],
+    "readout": [_Names(set(READOUTS))],
     "hidden_layer_sizes": ["array-like", _positive_int()],
     "n_bins": [Interval(Integral, 0, None, closed="left")],
-    "head": [StrOptions(set(HEADS))],
+    "head": [_Names(set(HEADS))],
     "batch_norm": ["boolean"],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "loss_weight": [Interval(Real, 0, None, closed="neither")],
-    "inference": [StrOptions({"kernel", "trajectory"})],
-    "sampler": [StrOptions({"auto", *SAMPLERS}), Sampler],
+    "inference": [_Names({"kernel", "trajectory"})],
+    "sampler": [_Names({"auto", *SAMPLERS}), Sampler],
     "n_steps": [_positive_int(), None],
     "n_draws": [_positive_int()],
     "n_train_draws": [_positive_int()],
-    "optimizer": [StrOptions(set(OPTIMIZERS)), HasMethods(["step", "zero_grad"])],
-    "learning_rate": [StrOptions({"constant", "one-cycle"})],
+    "optimizer": [_Names(set(OPTIMIZERS)), HasMethods(["step", "zero_grad"])],
+    "learning_rate": [_Names({"constant", "one-cycle"})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "batch_size": [StrOptions({"auto"}), _positive_int()],
-    "max_iter": [StrOptions({"auto"}), _positive_int()],
+    "batch_size": [_Names({"auto"}), _positive_int()],
+    "max_iter": [_Names({"auto"}), _positive_int()],
     "callbacks": [list, tuple, None],
     "device": [str, torch.device],
-    "dtype": [StrOptions(set(DTYPES))],
+    "dtype": [_Names(set(DTYPES))],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
@@ -78,7 +85,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 T = TypeVar("T")
 
 
-def resolve(choice: str | T, table: dict[str, Callable[[], T]]) -> T:
+def resolve(choice: str | T, table: Mapping[str, Callable[[], T]]) -> T:
     """Make the object a name stands for; an instance stands for itself."""
     return table[choice]() if isinstance(choice, str) else choice
 
@@ -98,7 +105,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def layer_sizes(hidden_layer_sizes: int | Sequence[int]) -> tuple[int, ...]:
+def layer_sizes(hidden_layer_sizes: int | Iterable[int]) -> tuple[int, ...]:
     """Widths of the encoder's layers as a tuple.
 
     Raises
@@ -106,12 +113,12 @@ def layer_sizes(hidden_layer_sizes: int | Sequence[int]) -> tuple[int, ...]:
     ValueError
         If there are none, or one is not a positive integer.
     """
-    sizes = (
-        (hidden_layer_sizes,)
-        if isinstance(hidden_layer_sizes, Integral)
-        else tuple(hidden_layer_sizes)
+    sizes: tuple[int, ...] = (
+        tuple(hidden_layer_sizes)
+        if isinstance(hidden_layer_sizes, Iterable)
+        else (hidden_layer_sizes,)
     )
-    if not sizes or not all(isinstance(s, Integral) and s > 0 for s in sizes):
+    if not sizes or not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
         raise ValueError(
             "The 'hidden_layer_sizes' parameter of NoPropClassifier must be a positive int or a "
             f"non-empty sequence of them. Got {hidden_layer_sizes!r} instead."

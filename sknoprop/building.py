@@ -106,7 +106,7 @@ def _embedding(
         return one_hot_embedding(n_classes)
     if choice == "learned":
         return learned_embedding(n_classes, params["embedding_dim"], seeds.generator("shared"))
-    standard = encoding.standardize(torch.as_tensor(X)).float()
+    standard = encoding.standardize(torch.as_tensor(np.array(X))).float()
     return prototype_embedding(standard, torch.as_tensor(y), n_classes)
 
 

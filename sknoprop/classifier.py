@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -101,7 +102,7 @@ default="auto"
     batch_norm : bool, default=False
         Batch normalisation in the head; with the paper's head also its residual layers.
 
-    dropout : float, default=0.0
+    dropout : float, default=0.2
         Probability of dropping a hidden feature in training.
 
     loss_weight : float, default=1.0
@@ -125,7 +126,7 @@ default="auto"
         Noise draws for a class kernel (in antithetic pairs), or number of trajectories. They
         are shared by all rows, so that a prediction depends on its row alone.
 
-    n_train_draws : int, default=4
+    n_train_draws : int, default=2
         Noise draws for each row in a training step; they share the row's features.
 
     optimizer : {"adamw", "adam", "sgd"} or torch optimizer class, default="adamw"
@@ -141,10 +142,11 @@ default="auto"
         Passed to the optimizer.
 
     batch_size : int or "auto", default="auto"
-        Rows a step. "auto" is ``min(128, max(32, n_samples // 16))``.
+        Rows a step, at most. "auto" is ``n_samples // 32``, but between 64 and 256 rows.
 
     max_iter : int or "auto", default="auto"
-        Number of epochs. "auto" follows from the number of rows.
+        Number of epochs. "auto" is 60 up to 5,000 rows, falls with the root of the number of rows
+        to 20 from 45,000 on, and is more where fewer than 150 steps would come of it.
 
     callbacks : list of skorch callbacks, default=None
         Callbacks, or pairs of name and callback, for the training loop.
@@ -229,13 +231,13 @@ default="auto"
         n_bins=8,
         head="light",
         batch_norm=False,
-        dropout=0.0,
+        dropout=0.2,
         loss_weight=1.0,
         inference="kernel",
         sampler="auto",
         n_steps=None,
         n_draws=4,
-        n_train_draws=4,
+        n_train_draws=2,
         optimizer="adamw",
         learning_rate="one-cycle",
         learning_rate_init=0.006,
@@ -323,9 +325,7 @@ default="auto"
         batch_size, n_epochs = _budget(len(X), self.batch_size, self.max_iter)
         y = torch.as_tensor(labels, device=device)
         with torch.no_grad():
-            inputs = torch.cat(
-                [model.encoder.prepare(rows) for rows in _tensors(X, 2**14, device)]
-            )
+            inputs = torch.cat([model.encoder.prepare(rows) for rows in _tensors(X, 2**14, device)])
         noise = NoiseSource(
             seeds.block_generators("noise", model.n_blocks, device),
             seeds.generator("shared", 1, device),
@@ -505,9 +505,7 @@ default="auto"
 
         return self._by_rows(X, stages)
 
-    def _by_rows(
-        self, X: Any, function: Callable[[Any, Tensor, Tensor], Tensor]
-    ) -> np.ndarray:
+    def _by_rows(self, X: Any, function: Callable[[Any, Tensor, Tensor], Tensor]) -> np.ndarray:
         """Apply a function of model, features and draws to all rows, a bounded number at a time.
 
         Its result has rows on the second axis.
@@ -521,8 +519,12 @@ default="auto"
         parts = []
         with torch.no_grad():
             for rows in _tensors(X, size, weight.device):
-                features = model.encoder(model.encoder.prepare(rows))
-                parts.append(function(model, features, eps).double().cpu())
+                # The last rows are filled up, so that all products are of one shape and a row's
+                # result does not depend on how many rows are predicted with it.
+                padding = (0, 0, 0, size - len(rows))
+                inputs = model.encoder.prepare(torch.nn.functional.pad(rows, padding))
+                result = function(model, model.encoder(inputs), eps)
+                parts.append(result[:, : len(rows)].double().cpu())
         return torch.cat(parts, dim=1).numpy()
 
     def _check(self, X: Any) -> np.ndarray:
@@ -558,17 +560,18 @@ def _optimizer_class(optimizer: Any) -> type[torch.optim.Optimizer]:
 def _budget(n_samples: int, batch_size: Any, max_iter: Any) -> tuple[int, int]:
     """Rows a step and number of epochs, from the number of rows where left open."""
     if batch_size == "auto":
-        batch_size = min(128, max(32, n_samples // 16))
+        batch_size = min(256, max(64, n_samples // 32))
     if max_iter == "auto":
-        max_iter = 60
-    return min(batch_size, n_samples), max_iter
+        max_iter = round(60 * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)))
+        max_iter = max(max_iter, math.ceil(150 / math.ceil(n_samples / batch_size)))
+    return batch_size, max_iter
 
 
 def _tensors(X: np.ndarray, size: int, device: torch.device) -> Iterator[Tensor]:
     """Rows of `X` on the device, at most `size` at a time."""
     for start in range(0, len(X), size):
         # A copy: torch takes neither read-only arrays nor negative strides.
-        yield torch.tensor(X[start : start + size], device=device)
+        yield torch.as_tensor(np.array(X[start : start + size]), device=device)
 
 
 @contextmanager

@@ -31,18 +31,23 @@ __all__ = [
 #: With more classes than this, kernels are built over each row's likeliest ones.
 MAX_CANDIDATES = 32
 
-#: Numbers in the largest array of a prediction, about: 64 MB in float32.
-CHUNK_NUMBERS = 2**24
+#: Numbers in the largest array of a prediction, about: 16 MB in float32.
+CHUNK_NUMBERS = 2**22
 
 #: Levels at which the kernels of all blocks together are taken, at least.
 MIN_LEVELS = 10
 
 
 def rows_at_once(model: NoPropModel, n_draws: int) -> int:
-    """Rows whose kernels are computed together: bounds the memory, not the result."""
+    """Rows whose probabilities are computed together.
+
+    A power of two that depends on the model and never on the data: products of matrices of one
+    shape round alike, so a row's prediction does not change with the rows around it.
+    """
     n_classes = min(model.embedding.n_classes, MAX_CANDIDATES)
     width = max(model.encoder.n_out, model.embedding.n_classes)
-    return max(CHUNK_NUMBERS // (model.n_blocks * n_classes * n_draws * width), 1)
+    bound = CHUNK_NUMBERS // (model.n_blocks * n_classes * n_draws * width)
+    return int(2 ** math.floor(math.log2(min(max(bound, 8), 1024))))
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -130,6 +135,7 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
     first, candidates = candidate_classes(model, features, eps)
     law = stationary_distribution(block_kernels(model, features, eps, candidates))
     first = first.double()
+    first = first / first.sum(-1, keepdim=True)
     mass = first.gather(-1, candidates).sum(-1, keepdim=True)
     index = candidates.expand(*law.shape)
     return first.expand(len(law), -1, -1).scatter(-1, index, law * mass)
@@ -171,7 +177,7 @@ def trajectory_probabilities(
 
     Yields
     ------
-    Tensor of shape (n_samples, n_classes)
+    Tensor of shape (n_samples, n_classes), float64
         After each block that takes a step: what it thought of its latent; after the last one:
         the read-out of the last latent.
     """
@@ -196,6 +202,8 @@ def trajectory_probabilities(
     latents = integrate(sampler, denoise, model.schedule, start, times.to(noise), steps)
     for k, z in enumerate(latents):
         if k == len(owners) - 1:
-            yield torch.softmax(model.readout(z, model.embedding.weight), -1).mean(1)
+            logits = model.readout(z, model.embedding.weight)
+            yield torch.softmax(logits.double(), -1).mean(1)
         elif owners[k + 1] != owners[k]:
-            yield seen[owners[k]]
+            stage = seen[owners[k]].double()
+            yield stage / stage.sum(-1, keepdim=True)

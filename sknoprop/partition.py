@@ -34,7 +34,9 @@ PARTITIONS = ("information", "uniform")
 NEGLIGIBLE = 0.005
 
 
-def label_information(weight: Tensor, prior: Tensor, root_snr: Tensor, n_draws: int = 512) -> Tensor:
+def label_information(
+    weight: Tensor, prior: Tensor, root_snr: Tensor, n_draws: int = 512
+) -> Tensor:
     """Share of the label's entropy that a noisy embedding gives away.
 
     The mutual information between ``y ~ prior`` and ``z = m W[y] + s eps`` depends on the ratio
@@ -74,7 +76,8 @@ def label_information(weight: Tensor, prior: Tensor, root_snr: Tensor, n_draws: 
     log_prior = prior.log()
     loss = torch.stack(
         [
-            torch.logsumexp(r * linear + r**2 * quadratic + log_prior, 1).sub(log_prior[labels])
+            torch.logsumexp(r * linear + r**2 * quadratic + log_prior, 1)
+            .sub(log_prior[labels])
             .mean()
             for r in root_snr
         ]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 __all__ = ["READOUTS", "LinearReadout", "PosteriorReadout", "Readout", "gaussian_class_logits"]
 
+
 def gaussian_class_logits(z: Tensor, weight: Tensor, signal: float, noise: float) -> Tensor:
     """Log density of z given each class, up to a constant: ``(..., d)`` to ``(..., n_classes)``."""
     scaled = signal / noise**2 * weight

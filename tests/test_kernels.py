@@ -40,7 +40,9 @@ def normal_nodes(dim):
 
 
 def times_at(schedule, log_snrs):
-    fine = torch.cat([torch.logspace(-10, -3, 4_000, dtype=F64), torch.linspace(1e-3, 0.999, 4_000)])
+    fine = torch.cat(
+        [torch.logspace(-10, -3, 4_000, dtype=F64), torch.linspace(1e-3, 0.999, 4_000)]
+    )
     with torch.no_grad():
         levels = schedule.double().log_snr(fine)
     return [float(fine[(levels - wanted).abs().argmin()]) for wanted in log_snrs]

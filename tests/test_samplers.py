@@ -82,7 +82,10 @@ def test_forward_marginals_match_a_simulated_chain():
     for t in range(10, 0, -1):
         alpha = alpha_bar[t - 1] / alpha_bar[t]
         z = math.sqrt(alpha) * z + math.sqrt(1 - alpha) * rng.standard_normal(n)
-        mean, deviation = float(schedule.signal(grid[t - 1])) * u, float(schedule.noise(grid[t - 1]))
+        mean, deviation = (
+            float(schedule.signal(grid[t - 1])) * u,
+            float(schedule.noise(grid[t - 1])),
+        )
         assert abs(z.mean() - mean) < 5 * deviation / math.sqrt(n)
         assert abs(z.std() / deviation - 1) < 5 / math.sqrt(2 * n)
 
@@ -162,7 +165,12 @@ def test_reverse_sde_without_noise_is_not_the_flow(schedule):
 
     times = time_grid(schedule, 300)
     *_, z = integrate(
-        Wrong(), problem.denoise, schedule, evenly_spread_normals(2000), times, torch.zeros(len(times))
+        Wrong(),
+        problem.denoise,
+        schedule,
+        evenly_spread_normals(2000),
+        times,
+        torch.zeros(len(times)),
     )
     assert abs(float((z > 0).double().mean()) - 0.7) > 0.05
 
@@ -197,9 +205,7 @@ def test_few_steps_stay_finite_and_end_near_labels(schedule, name, n_steps):
     problem = TwoClasses(schedule)
     times = torch.linspace(0.0, 1.0, n_steps + 1, dtype=F64)
     z0 = evenly_spread_normals(100)
-    noise = torch.randn(
-        n_steps, 100, 1, generator=torch.Generator().manual_seed(1), dtype=F64
-    )
+    noise = torch.randn(n_steps, 100, 1, generator=torch.Generator().manual_seed(1), dtype=F64)
     *_, z = integrate(SAMPLERS[name](), problem.denoise, schedule, z0, times, noise)
     assert torch.isfinite(z).all()
     assert float(z.abs().max()) < 2.0

@@ -115,9 +115,7 @@ def test_continuous_time_loss_is_equation_9(schedule, partition):
                 error = np.sum((softmax(logits[block, i, d]) @ W - u[i]) ** 2)
                 terms.append(0.5 * 0.5 * slope * error)
         expected.append(width * np.mean(terms))
-    np.testing.assert_allclose(
-        model.losses(inputs, y, draws).blocks.detach(), expected, rtol=1e-4
-    )
+    np.testing.assert_allclose(model.losses(inputs, y, draws).blocks.detach(), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("parameterization", sorted(PARAMETERIZATIONS))
@@ -164,9 +162,7 @@ def test_flow_matching_with_learned_embedding_adds_the_extrapolation_term(parame
                 errors.append(np.sum((v - (u[i] - draws.eps.numpy()[block, i, d])) ** 2))
                 misses.append(cross_entropy(model, [zt + (1 - t) * v], [int(y[i])]))
         expected[block] = 0.5 * np.mean(errors) + 0.5 * np.mean(misses)
-    np.testing.assert_allclose(
-        model.losses(inputs, y, draws).blocks.detach(), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(model.losses(inputs, y, draws).blocks.detach(), expected, rtol=1e-5)
 
 
 def exact_error(prior, weight, schedule, t):

@@ -140,13 +140,16 @@ class MLPEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.encoding = encoding
-        widths = (encoding.n_out, *hidden_layer_sizes)
-        self.layers = nn.ModuleList(StackedLinear(a, b, generators) for a, b in pairwise(widths))
+        self.widths = (encoding.n_out, *hidden_layer_sizes)
+        self.layers = nn.ModuleList(
+            StackedLinear(a, b, generators) for a, b in pairwise(self.widths)
+        )
         self.dropout = StackedDropout(dropout)
 
     @property
     def n_out(self) -> int:
-        return self.layers[-1].weight.shape[1]
+        """Number of features."""
+        return self.widths[-1]
 
     def prepare(self, x: Tensor) -> Tensor:
         """Encoded numbers of raw inputs, in the dtype of the layers."""

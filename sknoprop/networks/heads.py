@@ -171,7 +171,7 @@ class PaperHead(Head):
         if self.residual is not None:
             latent = latent + self.residual(latent)
         hidden = hidden + self.from_latent(latent)
-        if self.time is not None:
+        if self.time is not None and self.from_time is not None:
             time = self.time(time_features(position, self.time_dim))
             hidden = hidden + self.from_time(time)
         return self.out(self.dropout(self.fused(hidden)))

@@ -27,7 +27,7 @@ class TrainingError(RuntimeError):
     """Training could not go on; the message says where and why."""
 
 
-class BlockNet(NeuralNet):  # type: ignore[misc]
+class BlockNet(NeuralNet):
     """A skorch net over a `NoPropModel`.
 
     Callbacks see what they see in any skorch net, with one difference: a batch's losses are not

@@ -1,0 +1,136 @@
+"""Accuracy and log loss on scikit-learn's own data sets, beside MLPClassifier.
+
+    python benchmarks/small_data.py
+
+All defaults; every model behind the same StandardScaler (digits: pixels divided by 16). Prints a
+table and writes ``benchmarks/results/small_data.json``. Nothing was tuned on these test rows: the
+defaults were chosen on other tables and on folds of the digits' training rows.
+"""
+
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from threadpoolctl import threadpool_limits
+
+from sknoprop import NoPropClassifier, __version__
+
+RESULTS = Path(__file__).parent / "results"
+VARIANTS = ("dt", "ct", "fm")
+
+
+def models(seed):
+    yield "MLPClassifier", MLPClassifier(max_iter=1000, random_state=seed)
+    for variant in VARIANTS:
+        yield variant, NoPropClassifier(variant, random_state=seed)
+
+
+def scaler(name):
+    return FunctionTransformer(lambda X: X / 16) if name == "digits" else StandardScaler()
+
+
+def evaluate(name, model, X_train, X_test, y_train, y_test):
+    """Accuracy, log loss and CPU seconds of fit and predict; more readings of a NoProp fit."""
+    pipeline = make_pipeline(scaler(name), model)
+    start = time.process_time()
+    pipeline.fit(X_train, y_train)
+    fitted = time.process_time()
+    proba = pipeline.predict_proba(X_test)
+    predicted = time.process_time()
+    record = {
+        "accuracy": float(np.mean(model.classes_[proba.argmax(1)] == y_test)),
+        "log_loss": float(log_loss(y_test, proba)),
+        "fit_cpu_s": fitted - start,
+        "predict_cpu_s": predicted - fitted,
+    }
+    if isinstance(model, NoPropClassifier):
+        rows = pipeline[:-1].transform(X_test)
+        readings = {"first block": next(model.staged_predict_proba(rows))}
+        model.set_params(inference="trajectory", n_draws=8)
+        stages = list(model.staged_predict_proba(rows))
+        readings |= {"last trajectory step": stages[-2], "trajectory read-out": stages[-1]}
+        model.set_params(inference="kernel", n_draws=4)
+        for reading, p in readings.items():
+            record[reading] = {
+                "accuracy": float(np.mean(model.classes_[p.argmax(1)] == y_test)),
+                "log_loss": float(log_loss(y_test, p)),
+            }
+    return record
+
+
+def splits():
+    X, y = load_digits(return_X_y=True)
+    parts = train_test_split(X, y, test_size=450, stratify=y, random_state=0)
+    for seed in range(5):
+        yield "digits", "450 held out", seed, parts
+    for name, load in (
+        ("digits", load_digits),
+        ("breast cancer", load_breast_cancer),
+        ("wine", load_wine),
+    ):
+        X, y = load(return_X_y=True)
+        folds = StratifiedKFold(3, shuffle=True, random_state=0)
+        for fold, (train, test) in enumerate(folds.split(X, y)):
+            yield name, "3-fold", fold, (X[train], X[test], y[train], y[test])
+
+
+def main():
+    records = []
+    for name, protocol, seed, parts in splits():
+        for label, model in models(seed):
+            record = {"data": name, "protocol": protocol, "seed": seed, "model": label}
+            records.append(record | evaluate(name, model, *parts))
+    versions = {"sknoprop": __version__, "scikit-learn": sklearn.__version__}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "small_data.json").write_text(
+        json.dumps(
+            {
+                "command": "python benchmarks/small_data.py",
+                "machine": f"{platform.machine()}, one thread",
+                "versions": versions | {"torch": torch.__version__},
+                "records": records,
+            },
+            indent=1,
+        )
+    )
+    report(records)
+
+
+def report(records):
+    print("| data | protocol | model | accuracy % | log loss | fit + predict CPU s |")
+    print("|---|---|---|---|---|---|")
+    groups: dict[tuple, list] = {}
+    for r in records:
+        groups.setdefault((r["data"], r["protocol"], r["model"]), []).append(r)
+    for (data, protocol, model), group in groups.items():
+        rows = [(model, group)]
+        if model in VARIANTS:
+            extra = ("first block", "last trajectory step", "trajectory read-out")
+            rows += [(f"{model}: {key}", [r[key] for r in group]) for key in extra]
+        for label, values in rows:
+            accuracy = np.array([100 * v["accuracy"] for v in values])
+            loss = np.array([v["log_loss"] for v in values])
+            seconds = np.mean([r["fit_cpu_s"] + r["predict_cpu_s"] for r in group])
+            print(
+                f"| {data} | {protocol} | {label} | {accuracy.mean():.2f} ± {accuracy.std():.2f} "
+                f"| {loss.mean():.4f} ± {loss.std():.4f} "
+                f"| {seconds:.1f} |" if label == model else
+                f"| {data} | {protocol} | {label} | {accuracy.mean():.2f} ± {accuracy.std():.2f} "
+                f"| {loss.mean():.4f} ± {loss.std():.4f} | |"
+            )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        main()

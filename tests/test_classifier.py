@@ -1,0 +1,407 @@
+"""The estimator: interface, reproducibility, bad input, life among scikit-learn's tools."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sknoprop import NoPropClassifier
+from sknoprop.kernels import stationary_distribution
+from sknoprop.samplers import EulerSampler
+from sknoprop.schedules import CosineSchedule, LearnedSchedule
+from tests.models import toy_data
+
+VARIANTS = ["dt", "ct", "fm"]
+SMALL = {"n_blocks": 3, "hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0}
+
+
+def small(variant="dt", **params):
+    return NoPropClassifier(variant, **(SMALL | params))
+
+
+# Predictions
+
+
+@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_predictions_fit_together(variant, inference, iris):
+    X, y = iris
+    clf = small(variant, inference=inference).fit(X, y)
+    proba = clf.predict_proba(X)
+    assert proba.shape == (150, 3)
+    assert proba.dtype == np.float64
+    np.testing.assert_allclose(proba.sum(1), 1.0)
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[proba.argmax(1)])
+    with np.errstate(divide="ignore"):
+        np.testing.assert_array_equal(clf.predict_log_proba(X), np.log(proba))
+    assert clf.score(X, y) == np.mean(clf.predict(X) == y)
+    stages = list(clf.staged_predict_proba(X))
+    assert len(stages) == 3
+    np.testing.assert_array_equal(stages[-1], proba)
+    labels = list(clf.staged_predict(X))
+    np.testing.assert_array_equal(labels[-1], clf.predict(X))
+
+
+def test_stages_are_the_running_mean_of_the_blocks(iris):
+    X, y = iris
+    clf = small().fit(X, y)
+    blocks = clf.predict_block_proba(X)
+    assert blocks.shape == (3, 150, 3)
+    for i, stage in enumerate(clf.staged_predict_proba(X)):
+        np.testing.assert_allclose(stage, blocks[: i + 1].mean(0))
+
+
+def test_blocks_estimates_are_the_laws_of_their_kernels(iris):
+    X, y = iris
+    clf = small("ct").fit(X, y)
+    kernels = clf.predict_class_kernel(X[:20])
+    assert kernels.shape == (3, 20, 3, 3)
+    np.testing.assert_allclose(kernels.sum(-1), 1.0, rtol=1e-5)
+    laws = stationary_distribution(torch.tensor(kernels)).numpy()
+    np.testing.assert_allclose(clf.predict_block_proba(X[:20]), laws, rtol=1e-6)
+
+
+def test_disagreement_is_a_jensen_shannon_divergence(iris):
+    X, y = iris
+    clf = small().fit(X, y)
+    blocks = clf.predict_block_proba(X)
+    mean = blocks.mean(0)
+    # The mean Kullback-Leibler divergence of the blocks to their mean, another form of it.
+    divergence = (blocks * np.log(blocks / mean)).sum(-1).mean(0)
+    found = clf.predict_disagreement(X)
+    np.testing.assert_allclose(found, divergence, atol=1e-10)
+    assert found.max() <= np.log(3)
+
+
+# Labels and inputs
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["b", "a", "c"],
+        [7, -3, 100],
+        [2.0, 0.0, 1.0],
+        np.array(["x", "y", "z"], dtype=object),
+    ],
+    ids=str,
+)
+def test_labels_of_any_kind(names):
+    X, y = toy_data(n=150)
+    labels = np.asarray(names)[y]
+    clf = small(max_iter=40).fit(X, labels)
+    np.testing.assert_array_equal(clf.classes_, np.unique(labels))
+    assert set(clf.predict(X)) <= set(labels)
+    plain = small(max_iter=40).fit(X, np.unique(labels, return_inverse=True)[1])
+    np.testing.assert_array_equal(clf.predict_proba(X), plain.predict_proba(X))
+
+
+def test_boolean_labels():
+    X, y = toy_data(n_classes=2)
+    clf = small().fit(X, y == 1)
+    assert clf.classes_.dtype == bool
+    assert clf.predict(X).dtype == bool
+
+
+def test_data_frames(iris):
+    X, y = iris
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    clf = small().fit(frame, pd.Series(y))
+    np.testing.assert_array_equal(clf.feature_names_in_, list("abcd"))
+    np.testing.assert_array_equal(clf.predict_proba(frame), small().fit(X, y).predict_proba(X))
+    with pytest.raises(ValueError, match="feature names"):
+        clf.predict(frame.rename(columns={"a": "z"}))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8])
+def test_numbers_of_any_kind(kind):
+    X, y = toy_data(n=90)
+    X = (20 * X - 20 * X.min()).astype(kind)
+    assert small().fit(X, y).predict_proba(X).shape == (90, 3)
+
+
+def test_layouts_and_read_only_arrays(iris):
+    X, y = iris
+    expected = small().fit(X, y).predict_proba(X)
+    fortran = np.asfortranarray(X)
+    fortran.flags.writeable = False
+    clf = small().fit(fortran, y)
+    np.testing.assert_array_equal(clf.predict_proba(X[::-1])[::-1], expected)
+    np.testing.assert_array_equal(clf.predict_proba(X.tolist()), expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_sample_a_class(variant):
+    X = np.eye(4)
+    clf = small(variant).fit(X, [3, 1, 2, 0])
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("embedding", ["one-hot", "learned", "prototype"])
+def test_a_thousand_classes(embedding):
+    """More classes than candidates: every class keeps a probability, and training rows win."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(1000), 2)
+    X = rng.standard_normal((1000, 6))[y] + 0.01 * rng.standard_normal((2000, 6))
+    clf = small("fm", embedding=embedding, n_blocks=2, hidden_layer_sizes=(64,), max_iter=2)
+    proba = clf.fit(X, y).predict_proba(X[:20])
+    assert proba.shape == (20, 1000)
+    assert (proba > 0).all()
+    np.testing.assert_allclose(proba.sum(1), 1.0)
+
+
+def test_candidates_agree_with_the_full_kernel(digits, monkeypatch):
+    """Ten classes over four candidates: accuracy is kept."""
+    X_train, X_test, y_train, y_test = digits
+    clf = NoPropClassifier("dt", n_blocks=4, max_iter=15, random_state=0).fit(X_train, y_train)
+    full = clf.score(X_test, y_test)
+    monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 4)
+    assert abs(clf.score(X_test, y_test) - full) < 0.01
+    proba = clf.predict_proba(X_test)
+    np.testing.assert_allclose(proba.sum(1), 1.0)
+
+
+# Reproducibility
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_seed_decides_everything(variant, iris, untouched_generators):
+    X, y = iris
+    first, second = small(variant).fit(X, y), small(variant).fit(X, y)
+    for a, b in zip(first.blocks_.parameters(), second.blocks_.parameters(), strict=True):
+        assert torch.equal(a, b)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    other = small(variant, random_state=1).fit(X, y)
+    assert not np.array_equal(first.predict_proba(X), other.predict_proba(X))
+    assert small(variant, random_state=None).fit(X, y).n_iter_ == 5
+
+
+def test_random_state_instances(iris):
+    X, y = iris
+    first = small(random_state=np.random.RandomState(3)).fit(X, y)
+    second = small(random_state=np.random.RandomState(3)).fit(X, y)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_prediction_depends_on_its_row_alone(variant, inference, iris):
+    X, y = iris
+    clf = small(variant, inference=inference).fit(X, y)
+    whole = clf.predict_proba(X)
+    order = np.random.default_rng(0).permutation(len(X))
+    np.testing.assert_array_equal(clf.predict_proba(X[order]), whole[order])
+    single = np.concatenate([clf.predict_proba(X[i : i + 1]) for i in range(0, 150, 10)])
+    np.testing.assert_array_equal(single, whole[::10])
+    repeated = clf.predict_proba(np.repeat(X[:2], 500, axis=0))
+    np.testing.assert_array_equal(repeated, np.repeat(whole[:2], 500, axis=0))
+
+
+def test_dtype_decides_the_precision(iris):
+    X, y = iris
+    double = small(dtype="float64").fit(X, y)
+    single = small(dtype="float32").fit(X, y)
+    assert next(double.blocks_.parameters()).dtype == torch.float64
+    assert next(single.blocks_.parameters()).dtype == torch.float32
+
+
+# Life among scikit-learn's tools
+
+
+def test_grid_search_in_a_pipeline(iris):
+    X, y = iris
+    pipeline = make_pipeline(StandardScaler(), small())
+    grid = {
+        "nopropclassifier__variant": VARIANTS,
+        "nopropclassifier__schedule": ["cosine", "sigmoid"],
+        "nopropclassifier__n_blocks": [1, 3],
+    }
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
+    assert len(search.cv_results_["params"]) == 12
+    assert search.predict(X).shape == (150,)
+
+
+def test_cross_validation_and_meta_estimators(iris):
+    X, y = iris
+    clf = small(max_iter=40)
+    assert cross_val_score(clf, X, y, cv=3).mean() > 0.85
+    calibrated = CalibratedClassifierCV(clf, cv=2).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (150, 3)
+    members = [("noprop", clf), ("logistic", LogisticRegression(max_iter=1000))]
+    voting = VotingClassifier(members, voting="soft").fit(X, y)
+    assert voting.score(X, y) > 0.85
+
+
+def test_clone_copies_parameters_alone(iris):
+    X, y = iris
+    schedule, sampler = CosineSchedule(-10.0, 5.0), EulerSampler()
+    clf = small("fm", schedule=schedule, sampler=sampler, inference="trajectory").fit(X, y)
+    copied = clone(clf)
+    assert not hasattr(copied, "blocks_")
+    assert repr(copied.schedule) == repr(schedule)
+    np.testing.assert_array_equal(copied.fit(X, y).predict_proba(X), clf.predict_proba(X))
+
+
+def test_fit_leaves_parameters_alone(iris):
+    X, y = iris
+    schedule = LearnedSchedule()
+    before = {name: value.clone() for name, value in schedule.state_dict().items()}
+    clf = small("ct", schedule=schedule)
+    params = clf.get_params()
+    clf.fit(X, y)
+    assert clf.get_params() == params
+    for name, value in schedule.state_dict().items():
+        assert torch.equal(value, before[name])
+    moved = clf.blocks_.schedule.state_dict()
+    assert any(not torch.equal(moved[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("embedding", ["one-hot", "learned"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_pickle_and_joblib(variant, embedding, iris, tmp_path):
+    X, y = iris
+    clf = small(variant, embedding=embedding, embedding_dim=3).fit(X, y)
+    expected = clf.predict_proba(X)
+    restored = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(restored.predict_proba(X), expected)
+    joblib.dump(clf, tmp_path / "model.joblib")
+    restored = joblib.load(tmp_path / "model.joblib")
+    np.testing.assert_array_equal(restored.predict_proba(X), expected)
+
+
+def test_files_hold_no_training_data():
+    X, y = toy_data(n=20_000)
+    size = len(pickle.dumps(small(max_iter=1).fit(X, y)))
+    assert size < X.nbytes / 4
+
+
+def test_embedding_is_reported(iris):
+    X, y = iris
+    given = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    np.testing.assert_allclose(small(embedding=given).fit(X, y).embedding_, given)
+    learned = small(embedding="learned", embedding_dim=5).fit(X, y).embedding_
+    assert learned.shape == (3, 5)
+    assert not np.allclose(learned @ learned.T, np.eye(3), atol=1e-4), "it has moved"
+    assert small(embedding="prototype").fit(X, y).embedding_.shape == (3, 4)
+
+
+# Bad input: a clear error, before training, and nothing lost
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"variant": "xx"}, r"'variant' parameter.*'ct', 'dt', 'fm'.*Got 'xx'"),
+        ({"n_blocks": 0}, r"'n_blocks'.*\[1, inf\).*Got 0"),
+        ({"n_blocks": -3}, r"'n_blocks'.*Got -3"),
+        ({"n_blocks": 2.5}, r"'n_blocks'.*int.*Got 2.5"),
+        ({"schedule": "cosin"}, r"'schedule'.*'cosine'.*Got 'cosin'"),
+        ({"partition": "even"}, r"'partition'.*'uniform'.*Got 'even'"),
+        ({"embedding": "onehot"}, r"'embedding'.*'one-hot'.*Got 'onehot'"),
+        ({"embedding_dim": 0}, r"'embedding_dim'.*Got 0"),
+        ({"parameterization": "noise"}, r"'parameterization'.*'label'.*'velocity'"),
+        ({"readout": "none"}, r"'readout'.*'linear'.*'posterior'"),
+        ({"hidden_layer_sizes": ()}, r"'hidden_layer_sizes'.*non-empty"),
+        ({"hidden_layer_sizes": (16, 0)}, r"'hidden_layer_sizes'.*positive.*\(16, 0\)"),
+        ({"hidden_layer_sizes": -1}, r"'hidden_layer_sizes'.*Got -1"),
+        ({"n_bins": -1}, r"'n_bins'.*Got -1"),
+        ({"head": "heavy"}, r"'head'.*'light'.*'paper'"),
+        ({"dropout": 1.0}, r"'dropout'.*\[0.0, 1.0\).*Got 1.0"),
+        ({"loss_weight": 0.0}, r"'loss_weight'.*Got 0.0"),
+        ({"inference": "ode"}, r"'inference'.*'kernel'.*'trajectory'"),
+        ({"sampler": "rk4"}, r"'sampler'.*'heun'.*Got 'rk4'"),
+        ({"n_steps": 0}, r"'n_steps'.*Got 0"),
+        ({"n_draws": 0}, r"'n_draws'.*Got 0"),
+        ({"n_train_draws": 0}, r"'n_train_draws'.*Got 0"),
+        ({"optimizer": "adamax"}, r"'optimizer'.*'adamw'.*Got 'adamax'"),
+        ({"learning_rate": "fast"}, r"'learning_rate'.*'one-cycle'"),
+        ({"learning_rate_init": 0.0}, r"'learning_rate_init'.*Got 0.0"),
+        ({"weight_decay": -1.0}, r"'weight_decay'.*Got -1.0"),
+        ({"batch_size": 0}, r"'batch_size'.*Got 0"),
+        ({"max_iter": 0}, r"'max_iter'.*Got 0"),
+        ({"callbacks": "all"}, r"'callbacks'.*list.*Got 'all'"),
+        ({"callbacks": [3]}, r"'callbacks'.*skorch callbacks.*Got 3"),
+        ({"device": "tpu9"}, r"'device'.*'auto'.*Got 'tpu9'"),
+        ({"dtype": "float16"}, r"'dtype'.*'float32'.*Got 'float16'"),
+        ({"random_state": "seven"}, r"'random_state'.*Got 'seven'"),
+        ({"random_state": -1}, r"'random_state'.*Got -1"),
+        ({"schedule": "learned"}, r"learned 'schedule'.*variant='dt'"),
+        ({"schedule": LearnedSchedule(), "variant": "fm"}, r"learned 'schedule'.*variant='fm'"),
+        ({"embedding": np.eye(4)}, r"'embedding'.*each of the 3 classes.*shape \(4, 4\)"),
+        ({"embedding": np.ones((3, 2))}, r"'embedding'.*distinct rows"),
+        ({"embedding": [[1.0], [np.nan], [2.0]]}, r"'embedding'.*finite"),
+        ({"embedding": [["a"], ["b"], ["c"]]}, r"'embedding'.*numeric"),
+        ({"embedding": np.zeros(3)}, r"'embedding'.*shape \(3,\)"),
+    ],
+    ids=str,
+)
+def test_bad_parameters(params, message, iris):
+    X, y = iris
+    clf = small().fit(X, y)
+    expected = clf.predict_proba(X)
+    good = {name: getattr(clf, name) for name in params}
+    clf.set_params(**params)
+    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+        clf.fit(X, y)
+    np.testing.assert_array_equal(clf.set_params(**good).predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        ([[1.0, np.nan], [0.0, 1.0]], [0, 1], "NaN"),
+        ([[1.0, np.inf], [0.0, 1.0]], [0, 1], "infinity"),
+        (np.empty((0, 2)), [], "0 sample"),
+        (np.empty((2, 0)), [0, 1], "0 feature"),
+        ([[1.0], [2.0]], [1, 1], "at least two classes.*only one class: .*1"),
+        ([1.0, 2.0], [0, 1], "Expected 2D array"),
+        (np.zeros((2, 3, 3)), [0, 1], "dim 3"),
+        ([[1.0], [2.0], [3.0]], [0, 1], "inconsistent numbers of samples"),
+        ([[1.0], [2.0]], [0.5, 1.7], "Unknown label type"),
+        ([[1.0], [2.0]], [0, np.nan], "NaN"),
+        ([["a"], ["b"]], [0, 1], "could not convert"),
+        (np.array([[1.0 + 1j], [2.0]]), [0, 1], "Complex"),
+    ],
+    ids=str,
+)
+def test_bad_data(X, y, message, iris):
+    good_X, good_y = iris
+    clf = small().fit(good_X, good_y)
+    expected = clf.predict_proba(good_X)
+    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+        clf.fit(X, y)
+    assert clf.n_features_in_ == 4
+    np.testing.assert_array_equal(clf.predict_proba(good_X), expected)
+
+
+def test_prediction_before_fit_and_with_other_columns(iris):
+    X, y = iris
+    with pytest.raises(NotFittedError):
+        small().predict(X)
+    clf = small().fit(X, y)
+    with pytest.raises(ValueError, match="expecting 4 features"):
+        clf.predict_proba(X[:, :3])
+    with pytest.raises(ValueError, match="'n_draws'"):
+        clf.set_params(n_draws=0).predict(X)
+
+
+def test_training_can_use_a_gpu(iris):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    X, y = iris
+    clf = small(device="cuda").fit(X, y)
+    assert clf.blocks_.embedding.weight.is_cuda
+    restored = pickle.loads(pickle.dumps(clf))
+    assert not restored.blocks_.embedding.weight.is_cuda
+    np.testing.assert_allclose(restored.predict_proba(X), clf.predict_proba(X), atol=1e-4)

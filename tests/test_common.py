@@ -1,0 +1,30 @@
+"""scikit-learn's own checks of an estimator, in every variant."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sknoprop import NoPropClassifier
+
+#: Small, so that a few hundred fits take a minute; nothing else differs from the defaults.
+SMALL = {"n_blocks": 3, "hidden_layer_sizes": (32,)}
+
+ESTIMATORS = [
+    NoPropClassifier(variant, embedding=embedding, embedding_dim=4, **SMALL)
+    for variant in ("dt", "ct", "fm")
+    for embedding in ("one-hot", "learned")
+]
+# The remaining choices, spread over the variants.
+ESTIMATORS += [
+    NoPropClassifier("dt", embedding="prototype", inference="trajectory", **SMALL),
+    NoPropClassifier("ct", schedule="learned", inference="trajectory", **SMALL),
+    NoPropClassifier("fm", parameterization="velocity", head="paper", **SMALL),
+]
+
+#: Checks that may fail, with the reason: none.
+EXPECTED_FAILURES: dict[str, str] = {}
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning:sklearn")
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: EXPECTED_FAILURES)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)

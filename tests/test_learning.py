@@ -1,0 +1,114 @@
+"""What is learnt: real data well, random labels not at all, and never the label itself."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from sknoprop import NoPropClassifier, paper_parameters
+
+VARIANTS = ["dt", "ct", "fm"]
+
+
+@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_random_labels_score_at_chance(variant, inference):
+    """No path from the label to its prediction: unseen random labels are not predicted."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((600, 8)), rng.integers(0, 4, 600)
+    clf = NoPropClassifier(variant, inference=inference, random_state=0, max_iter=20)
+    score = clf.fit(X[:200], y[:200]).score(X[200:], y[200:])
+    # 400 draws with probability 1/4: four standard deviations.
+    assert abs(score - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 400)
+
+
+@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_uninformative_inputs_give_the_class_frequencies(variant, inference):
+    """With nothing to go by, the best answer is the prior; a leaked label would show."""
+    y = np.repeat([0, 1, 2], [240, 120, 40])
+    X = np.zeros((400, 3))
+    clf = NoPropClassifier(variant, inference=inference, n_draws=64, random_state=0).fit(X, y)
+    proba = clf.predict_proba(np.zeros((2, 3)))
+    tolerance = 0.04 if inference == "kernel" else 0.15
+    np.testing.assert_allclose(proba[0], [0.6, 0.3, 0.1], atol=tolerance)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_digits(variant, digits):
+    X_train, X_test, y_train, y_test = digits
+    clf = NoPropClassifier(variant, random_state=0, max_iter=40).fit(X_train, y_train)
+    assert clf.score(X_test, y_test) >= 0.97
+    assert log_loss(y_test, clf.predict_proba(X_test)) < 0.12
+    clf.set_params(inference="trajectory")
+    assert clf.score(X_test, y_test) >= 0.96
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"variant": "dt", "embedding": "learned"},
+        {"variant": "ct", "embedding": "learned"},
+        {"variant": "fm", "embedding": "learned"},
+        {"variant": "dt", "embedding": "prototype"},
+        {"variant": "fm", "embedding": "prototype", "n_blocks": 3},
+        {"variant": "ct", "schedule": "learned", "embedding": "learned"},
+        {"variant": "ct", "schedule": "learned", "n_blocks": 1},
+        {"variant": "dt", "partition": "information", "schedule": "sigmoid"},
+        {"variant": "dt", "schedule": "straight"},
+        {"variant": "ct", "schedule": "linear"},
+        {"variant": "fm", "schedule": "cosine", "partition": "uniform"},
+        {"variant": "fm", "parameterization": "velocity"},
+        # One network for all times learns slowly.
+        {"variant": "fm", "n_blocks": 1, "parameterization": "velocity", "max_iter": 100},
+        {"variant": "dt", "parameterization": "velocity"},
+        {"variant": "dt", "head": "paper", "batch_norm": True},
+        {"variant": "ct", "head": "paper"},
+        {"variant": "dt", "readout": "posterior"},
+        {"variant": "dt", "hidden_layer_sizes": (64, 32), "batch_norm": True},
+        {"variant": "dt", "embedding": 2 * np.eye(10) - 0.2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
+def test_every_choice_learns(params, inference, digits):
+    """A third of the data and few epochs; 90 % is far above what a broken choice reaches."""
+    X_train, X_test, y_train, y_test = digits
+    clf = NoPropClassifier(**{"max_iter": 25} | params, inference=inference, random_state=0)
+    clf.fit(X_train[:600], y_train[:600])
+    assert clf.score(X_test, y_test) >= 0.9
+    proba = clf.predict_proba(X_test)
+    np.testing.assert_allclose(proba.sum(1), 1.0)
+    assert proba.min() >= 0.0
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "euler", "heun", "probability-flow"])
+@pytest.mark.parametrize("n_steps", [1, 2, 5, 10, 40])
+def test_samplers_hold_at_any_number_of_steps(fitted_flow, digits, sampler, n_steps):
+    _, X_test, _, y_test = digits
+    clf = fitted_flow.set_params(sampler=sampler, n_steps=n_steps)
+    assert clf.score(X_test, y_test) >= 0.94
+
+
+@pytest.fixture(scope="module")
+def fitted_flow(digits):
+    X_train, _, y_train, _ = digits
+    clf = NoPropClassifier("fm", inference="trajectory", max_iter=25, random_state=0)
+    return clf.fit(X_train, y_train)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_papers_settings_learn(variant, digits):
+    X_train, X_test, y_train, y_test = digits
+    params = paper_parameters(variant) | {"max_iter": 10, "random_state": 0}
+    if variant != "dt":
+        # One network for all times is cheap an epoch but learns slowly; fewer steps are as good.
+        params |= {"max_iter": 100, "n_steps": 50}
+    clf = NoPropClassifier(**params).fit(X_train, y_train)
+    # The paper's one continuous-time network is its weakest method too: the weight SNR'(t) lets
+    # it look at times at which the label is all but known.
+    assert clf.score(X_test, y_test) >= (0.8 if variant == "ct" else 0.9)
+
+
+def test_the_papers_settings_name_their_variants():
+    with pytest.raises(ValueError, match=r"variant must be one of .*'dt'.* Got 'xx'"):
+        paper_parameters("xx")

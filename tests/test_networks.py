@@ -1,0 +1,194 @@
+"""Layers against their plain counterparts."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sknoprop.networks import HEADS, MLPEncoder, NumberEncoding
+from sknoprop.networks.heads import time_features
+from sknoprop.networks.stacked import (
+    StackedBatchNorm,
+    StackedDropout,
+    StackedLinear,
+    take_blocks,
+)
+
+
+def generators(n, first=0):
+    return [torch.Generator().manual_seed(first + i) for i in range(n)]
+
+
+def rand(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_stacked_linear_is_one_linear_a_block(bias):
+    layer = StackedLinear(5, 3, generators(4), bias=bias)
+    if bias:
+        nn.init.normal_(layer.bias, generator=torch.Generator().manual_seed(1))
+    shared, own = rand(7, 5), rand(4, 6, 2, 5)
+    for i in range(4):
+        b = layer.bias[i] if bias else None
+        expected = nn.functional.linear(shared, layer.weight[i], b)
+        torch.testing.assert_close(layer(shared)[i], expected)
+        expected = nn.functional.linear(own[i], layer.weight[i], b)
+        torch.testing.assert_close(layer(own)[i], expected)
+
+
+def test_initial_values_of_a_block_are_its_own():
+    all_blocks = StackedLinear(5, 3, generators(4))
+    two = StackedLinear(5, 3, generators(2, first=2))
+    assert torch.equal(all_blocks.weight[2:], two.weight)
+    deviation = StackedLinear(400, 300, generators(1)).weight.std()
+    assert float(deviation.detach()) == pytest.approx((2 / 400) ** 0.5, rel=0.01)
+
+
+def test_stacked_batch_norm_is_torchs_for_each_block():
+    ours, theirs = StackedBatchNorm(3, 2), [nn.BatchNorm1d(3) for _ in range(2)]
+    for step in range(3):
+        x = 3 * rand(2, 5, 4, 3, seed=step) + 1
+        out = ours(x)
+        for i, norm in enumerate(theirs):
+            torch.testing.assert_close(out[i].reshape(-1, 3), norm(x[i].reshape(-1, 3)))
+    ours.eval()
+    x = rand(2, 5, 4, 3, seed=9)
+    for i, norm in enumerate(theirs):
+        torch.testing.assert_close(ours.running_var[i], norm.running_var)
+        torch.testing.assert_close(ours(x)[i].reshape(-1, 3), norm.eval()(x[i].reshape(-1, 3)))
+
+
+def test_batch_norm_survives_a_single_row():
+    assert torch.isfinite(StackedBatchNorm(3, 2)(rand(2, 1, 1, 3))).all()
+
+
+def test_dropout_masks_are_a_blocks_own_and_shared_by_draws():
+    layer = StackedDropout(0.5)
+    layer.generators = generators(3)
+    x = torch.ones(3, 400, 2, 10)
+    out = layer(x)
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(out[:, :, 0], out[:, :, 1])
+    assert float(out.mean()) == pytest.approx(1.0, abs=0.05)
+    layer.generators = generators(1, first=2)
+    assert torch.equal(layer(x[2:])[0], out[2])
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_dropout_without_generators_says_so():
+    with pytest.raises(RuntimeError, match="no generators"):
+        StackedDropout(0.5)(torch.ones(1, 2, 1, 3))
+
+
+def test_take_blocks_shares_values_and_changes_nothing():
+    layer = nn.Sequential(StackedLinear(5, 3, generators(4)), StackedBatchNorm(3, 4)).eval()
+    part = take_blocks(layer, slice(1, 3))
+    x = rand(7, 5)
+    torch.testing.assert_close(part(x), layer(x)[1:3])
+    assert layer[0].weight.shape[0] == 4
+
+
+def piecewise(x, edges):
+    """The encoding written out for one value."""
+    out = []
+    k = len(edges) - 1
+    for j in range(k):
+        share = (x - edges[j]) / (edges[j + 1] - edges[j])
+        low = -1.0 if j == 0 else 0.0
+        high = 2.0 if j == k - 1 else 1.0
+        out.append(min(max(share, low), high))
+    return out
+
+
+def test_number_encoding_by_hand():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.standard_normal(100), rng.exponential(size=100), np.full(100, 7.0)])
+    encoding = NumberEncoding(X, n_bins=4)
+    assert encoding.n_out == 3 + 4 + 4
+    probe = np.array([[0.1, 0.5, 7.0], [-50.0, 60.0, 8.0]])
+    out = encoding(torch.tensor(probe)).numpy()
+    for row, x in zip(out, probe, strict=True):
+        standard = (x[:2] - X[:, :2].mean(0)) / X[:, :2].std(0)
+        np.testing.assert_allclose(row[:2], standard / np.sqrt(1 + (standard / 5) ** 2))
+        edges = [np.quantile(X[:, j], np.linspace(0, 1, 5)) for j in range(2)]
+        np.testing.assert_allclose(
+            row[3:], piecewise(x[0], edges[0]) + piecewise(x[1], edges[1]), atol=1e-12
+        )
+
+
+def test_features_of_few_values_are_not_binned():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 2, 200), rng.integers(0, 17, 200), rng.random(200)])
+    assert NumberEncoding(X.astype(float), n_bins=8).column.unique().tolist() == [2]
+    assert NumberEncoding(X.astype(float), n_bins=0).n_out == 3
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-30, 1.0, 1e30, 1e300])
+def test_units_do_not_matter(unit):
+    X = np.random.default_rng(0).standard_normal((60, 2))
+    expected = NumberEncoding(X, 4)(torch.tensor(X))
+    found = NumberEncoding(unit * X, 4)(torch.tensor(unit * X))
+    torch.testing.assert_close(found, expected)
+
+
+def test_large_offsets_lose_nothing():
+    X = np.random.default_rng(0).standard_normal((60, 1))
+    expected = NumberEncoding(X, 4)(torch.tensor(X))
+    found = NumberEncoding(X + 1e6, 4)(torch.tensor(X + 1e6))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_rounding_errors_are_no_spread():
+    X = np.full((50, 1), 0.1) + 1e-17
+    assert float(NumberEncoding(X, 8).scale) == 1.0
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_heads_add_latents_to_features(head, timed, normalize):
+    """One set of latents for all rows gives what repeating it for each row gives."""
+    module = HEADS[head](
+        6, 4, 3, generators(2), dropout=0.0, timed=timed, normalize=normalize
+    ).eval()
+    features, z = rand(2, 5, 6), rand(2, 1, 7, 4, seed=1)
+    position = torch.rand(2, 1, 7) if timed else None
+    shared = module(features, z, position)
+    assert shared.shape == (2, 5, 7, 3)
+    wide = None if position is None else position.expand(2, 5, 7)
+    torch.testing.assert_close(shared, module(features, z.expand(2, 5, 7, 4), wide))
+
+
+def test_paper_head_is_a_layer_on_the_concatenation():
+    """Summed parts equal one linear layer on what is concatenated."""
+    head = HEADS["paper"](6, 4, 3, generators(1), dropout=0.0, timed=True, normalize=False)
+    features, z, position = rand(1, 5, 6), rand(1, 5, 7, 4, seed=1), torch.rand(1, 5, 7)
+    parts = [
+        features.relu()[:, :, None].expand(-1, -1, 7, -1),
+        head.latent(z),
+        head.time(time_features(position, 64)),
+    ]
+    weight = torch.cat(
+        [head.from_features.weight, head.from_latent.weight, head.from_time.weight], dim=2
+    )[0]
+    hidden = torch.cat(parts, -1) @ weight.T + head.from_features.bias[0]
+    expected = head.out(head.fused(hidden))
+    torch.testing.assert_close(head(features, z, position), expected)
+
+
+def test_time_features_tell_times_apart():
+    features = time_features(torch.linspace(0, 1, 50), 8)
+    assert features.shape == (50, 8)
+    assert torch.cdist(features, features).add(torch.eye(50) * 9).min() > 0.01
+
+
+def test_encoder_layers():
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    encoder = MLPEncoder(NumberEncoding(X, 3), (7, 5), generators(2))
+    inputs = encoder.prepare(torch.tensor(X))
+    assert inputs.dtype == torch.float32
+    first, second = encoder.layers
+    for i in range(2):
+        hidden = (inputs @ first.weight[i].T + first.bias[i]).relu()
+        torch.testing.assert_close(encoder(inputs)[i], hidden @ second.weight[i].T + second.bias[i])

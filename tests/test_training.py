@@ -1,0 +1,130 @@
+"""The engine: noise, batches, history, faults."""
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+
+from sknoprop import NoPropClassifier
+from sknoprop.training import Batches, NoiseSource
+from sknoprop.training.net import TrainingError
+from sknoprop.training.seeds import Seeds
+from tests.models import toy_data
+
+SMALL = {"n_blocks": 3, "hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0}
+
+
+def noise_source(blocks, n_draws=2, dim=3):
+    seeds = Seeds(0)
+    return NoiseSource(
+        [seeds.generator("noise", i) for i in blocks],
+        seeds.generator("shared"),
+        n_draws=n_draws,
+        dim=dim,
+        timed=True,
+    )
+
+
+def test_a_blocks_noise_does_not_depend_on_its_neighbours():
+    like = torch.zeros(1)
+    together, alone = noise_source(range(4)).draw(10, like), noise_source([2]).draw(10, like)
+    assert torch.equal(together.eps[2], alone.eps[0])
+    assert torch.equal(together.uniform[2], alone.uniform[0])
+    assert not torch.equal(together.eps[1], together.eps[2])
+
+
+def test_noise_is_standard():
+    draws = noise_source([0], n_draws=50, dim=20).draw(200, torch.zeros(1))
+    assert abs(float(draws.eps.mean())) < 5 / 200_000**0.5
+    assert float(draws.eps.std()) == pytest.approx(1.0, abs=0.01)
+    assert 0 <= float(draws.uniform.min()) < 0.001
+    assert 0.999 < float(draws.uniform.max()) < 1
+
+
+def test_seeds_differ_by_purpose_and_block():
+    seeds = Seeds(0)
+    first = {
+        float(torch.rand(1, generator=seeds.generator(purpose, block)))
+        for purpose in ("init", "noise", "dropout", "order", "shared", "predict")
+        for block in range(5)
+    }
+    assert len(first) == 30
+
+
+@pytest.mark.parametrize(("n", "batch_size", "sizes"), [(10, 4, [4, 4, 2]), (9, 8, [5, 4])])
+def test_an_epoch_is_every_row_once(n, batch_size, sizes):
+    inputs = torch.arange(n, dtype=torch.float32)[:, None]
+    order = torch.Generator().manual_seed(0)
+    batches = Batches(inputs, torch.arange(n), batch_size, order, noise_source([0, 1]))
+    seen = []
+    for _ in range(2):
+        parts = list(batches)
+        assert sorted(map(len, parts), reverse=True) == sizes
+        rows = torch.cat([batch.y for batch in parts])
+        assert sorted(rows.tolist()) == list(range(n))
+        assert all(torch.equal(batch.inputs[:, 0].long(), batch.y) for batch in parts)
+        assert all(batch.draws.eps.shape == (2, len(batch), 2, 3) for batch in parts)
+        seen.append(rows.tolist())
+    assert seen[0] != seen[1], "shuffled anew"
+
+
+def test_history_has_epochs_with_one_loss_a_block():
+    clf = NoPropClassifier(**SMALL).fit(*toy_data())
+    assert clf.n_iter_ == 4
+    assert clf.loss_curve_.shape == (4, 3)
+    assert np.isfinite(clf.loss_curve_).all()
+    assert len(clf.history_) == 4
+    assert not any(clf.history_[-1]["batches"]), "no record of single batches"
+    # Nothing is shared, so the objective is the blocks' losses and (for "dt") the read-out's.
+    fm = NoPropClassifier("fm", **SMALL).fit(*toy_data())
+    np.testing.assert_allclose(fm.history_[:, "train_loss"], fm.loss_curve_.sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_losses_fall(variant):
+    options = SMALL | {"max_iter": 60}
+    clf = NoPropClassifier(variant, **options).fit(*toy_data(n=200))
+    assert (clf.loss_curve_[-5:].mean(0) < clf.loss_curve_[:5].mean(0)).all()
+
+
+def test_callbacks_take_part():
+    class Counter(Callback):
+        def __init__(self):
+            self.batches = self.epochs = 0
+
+        def on_batch_end(self, net, training, **kwargs):
+            self.batches += training
+
+        def on_epoch_end(self, net, **kwargs):
+            self.epochs += 1
+            assert len(net.history[-1, "block_losses"]) == 3
+
+    first, second = Counter(), Counter()
+    X, y = toy_data(n=200)
+    NoPropClassifier(**SMALL, batch_size=100, callbacks=[first, ("named", second)]).fit(X, y)
+    assert (first.epochs, first.batches) == (second.epochs, second.batches) == (4, 8)
+
+
+def test_divergence_is_said_and_an_earlier_fit_survives():
+    X, y = toy_data()
+    clf = NoPropClassifier(**SMALL).fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(learning_rate_init=1e38, optimizer="sgd", learning_rate="constant")
+    with pytest.raises(TrainingError, match=r"loss of block\(s\) .* not finite in epoch .*"):
+        clf.fit(X[:, :3], y)
+    assert clf.n_features_in_ == 5
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+def test_verbose_prints_an_epoch_a_line(capsys):
+    NoPropClassifier(**SMALL, verbose=1).fit(*toy_data())
+    assert "train_loss" in capsys.readouterr().out
+    NoPropClassifier(**SMALL).fit(*toy_data())
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", torch.optim.RMSprop])
+@pytest.mark.parametrize("learning_rate", ["constant", "one-cycle"])
+def test_optimizers(optimizer, learning_rate):
+    clf = NoPropClassifier(**SMALL, optimizer=optimizer, learning_rate=learning_rate)
+    assert np.isfinite(clf.fit(*toy_data()).loss_curve_).all()
