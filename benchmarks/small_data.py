@@ -124,8 +124,9 @@ def report(records):
             print(
                 f"| {data} | {protocol} | {label} | {accuracy.mean():.2f} ± {accuracy.std():.2f} "
                 f"| {loss.mean():.4f} ± {loss.std():.4f} "
-                f"| {seconds:.1f} |" if label == model else
-                f"| {data} | {protocol} | {label} | {accuracy.mean():.2f} ± {accuracy.std():.2f} "
+                f"| {seconds:.1f} |"
+                if label == model
+                else f"| {data} | {protocol} | {label} | {accuracy.mean():.2f} ± {accuracy.std():.2f} "
                 f"| {loss.mean():.4f} ± {loss.std():.4f} | |"
             )
 
