@@ -33,6 +33,19 @@ def models(seed):
     yield "MLPClassifier", MLPClassifier(max_iter=1000, random_state=seed)
     for variant in VARIANTS:
         yield variant, NoPropClassifier(variant, random_state=seed)
+    # Found on folds of the digits' training rows, where the defaults are those of tables.
+    for variant in VARIANTS:
+        yield (
+            f"{variant}, two layers",
+            NoPropClassifier(
+                variant,
+                hidden_layer_sizes=(128, 128),
+                batch_norm=True,
+                learning_rate_init=0.01,
+                n_train_draws=1,
+                random_state=seed,
+            ),
+        )
 
 
 def scaler(name):
@@ -114,21 +127,22 @@ def report(records):
         groups.setdefault((r["data"], r["protocol"], r["model"]), []).append(r)
     for (data, protocol, model), group in groups.items():
         rows = [(model, group)]
-        if model in VARIANTS:
+        if group[0].get("first block"):
             extra = ("first block", "last trajectory step", "trajectory read-out")
             rows += [(f"{model}: {key}", [r[key] for r in group]) for key in extra]
         for label, values in rows:
             accuracy = np.array([100 * v["accuracy"] for v in values])
             loss = np.array([v["log_loss"] for v in values])
             seconds = np.mean([r["fit_cpu_s"] + r["predict_cpu_s"] for r in group])
-            print(
-                f"| {data} | {protocol} | {label} | {accuracy.mean():.2f} ± {accuracy.std():.2f} "
-                f"| {loss.mean():.4f} ± {loss.std():.4f} "
-                f"| {seconds:.1f} |"
-                if label == model
-                else f"| {data} | {protocol} | {label} | {accuracy.mean():.2f} ± {accuracy.std():.2f} "
-                f"| {loss.mean():.4f} ± {loss.std():.4f} | |"
-            )
+            cells = [
+                data,
+                protocol,
+                label,
+                f"{accuracy.mean():.2f} ± {accuracy.std():.2f}",
+                f"{loss.mean():.4f} ± {loss.std():.4f}",
+                f"{seconds:.1f}" if label == model else "",
+            ]
+            print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,10 @@ def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: See
     readout = READOUTS[params["readout"]](weight, prior, signal, noise)
     generators = seeds.block_generators("init", params["n_blocks"])
     dropout = float(params["dropout"])
-    encoder = MLPEncoder(encoding, layer_sizes(params["hidden_layer_sizes"]), generators, dropout)
+    normalize = bool(params["batch_norm"])
+    encoder = MLPEncoder(
+        encoding, layer_sizes(params["hidden_layer_sizes"]), generators, dropout, normalize
+    )
     head = HEADS[params["head"]](
         encoder.n_out,
         embedding.dim,
@@ -73,7 +76,7 @@ def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: See
         generators,
         dropout=dropout,
         timed=not variant.single_level,
-        normalize=bool(params["batch_norm"]),
+        normalize=normalize,
     )
     model = NoPropModel(
         encoder=encoder,

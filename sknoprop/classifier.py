@@ -52,7 +52,7 @@ class NoPropClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    variant : {"dt", "ct", "fm"}, default="fm"
+    variant : {"dt", "ct", "fm"}, default="dt"
         Formulation: discrete time, continuous time or flow matching.
 
     n_blocks : int, default=10
@@ -100,7 +100,9 @@ default="auto"
         How features, latent and time are joined, see `sknoprop.networks`.
 
     batch_norm : bool, default=False
-        Batch normalisation in the head; with the paper's head also its residual layers.
+        Batch normalisation between the layers and in the head; with the paper's head also its
+        residual layers. With two layers, ``hidden_layer_sizes=(128, 128)``, and a learning rate of
+        0.01 it does better on small images than the defaults, which are chosen for tables.
 
     dropout : float, default=0.2
         Probability of dropping a hidden feature in training.
@@ -218,7 +220,7 @@ default="auto"
 
     def __init__(
         self,
-        variant="fm",
+        variant="dt",
         *,
         n_blocks=10,
         schedule="auto",

@@ -192,3 +192,14 @@ def test_encoder_layers():
     for i in range(2):
         hidden = (inputs @ first.weight[i].T + first.bias[i]).relu()
         torch.testing.assert_close(encoder(inputs)[i], hidden @ second.weight[i].T + second.bias[i])
+
+
+def test_encoder_normalises_between_layers():
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    encoder = MLPEncoder(NumberEncoding(X, 3), (7, 5), generators(2), normalize=True)
+    inputs = encoder.prepare(torch.tensor(X))
+    first, second = encoder.layers
+    for i in range(2):
+        hidden = inputs @ first.weight[i].T + first.bias[i]
+        hidden = nn.functional.batch_norm(hidden, None, None, training=True).relu()
+        torch.testing.assert_close(encoder(inputs)[i], hidden @ second.weight[i].T + second.bias[i])

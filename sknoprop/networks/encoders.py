@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sknoprop.networks.stacked import Generators, StackedDropout, StackedLinear
+from sknoprop.networks.stacked import (
+    Generators,
+    StackedBatchNorm,
+    StackedDropout,
+    StackedLinear,
+)
 
 __all__ = ["MLPEncoder", "NumberEncoding"]
 
@@ -129,6 +134,8 @@ class MLPEncoder(nn.Module):
         One a block.
     dropout : float, default=0.0
         Between the layers.
+    normalize : bool, default=False
+        Batch normalisation between the layers, before the non-linearity.
     """
 
     def __init__(
@@ -137,12 +144,17 @@ class MLPEncoder(nn.Module):
         hidden_layer_sizes: Sequence[int],
         generators: Generators,
         dropout: float = 0.0,
+        normalize: bool = False,
     ) -> None:
         super().__init__()
         self.encoding = encoding
         self.widths = (encoding.n_out, *hidden_layer_sizes)
         self.layers = nn.ModuleList(
             StackedLinear(a, b, generators) for a, b in pairwise(self.widths)
+        )
+        self.norms = nn.ModuleList(
+            StackedBatchNorm(width, len(generators)) if normalize else nn.Identity()
+            for width in self.widths[1:-1]
         )
         self.dropout = StackedDropout(dropout)
 
@@ -168,7 +180,6 @@ class MLPEncoder(nn.Module):
         """
         first, *others = self.layers
         features = first(inputs)
-        for layer in others:
-            features = self.dropout(features.relu().unsqueeze(2)).squeeze(2)
-            features = layer(features)
+        for norm, layer in zip(self.norms, others, strict=True):
+            features = layer(self.dropout(norm(features).relu().unsqueeze(2)).squeeze(2))
         return features
