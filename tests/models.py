@@ -19,7 +19,7 @@ def toy_data(n=40, n_features=5, n_classes=3, seed=0):
 
 def toy_model(n_classes=3, seed=0, **params):
     """An untrained model in float64 on toy data; defaults small."""
-    small = {"n_blocks": 4, "hidden_layer_sizes": (8,), "dtype": "float64"}
+    small = {"n_blocks": 4, "hidden_layer_sizes": (8,), "dropout": 0.0, "dtype": "float64"}
     X, y = toy_data(n_classes=n_classes)
     estimator = NoPropClassifier(**(small | params))
     model = build_model(estimator.get_params(deep=False), X, y, Seeds(seed))
