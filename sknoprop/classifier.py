@@ -354,7 +354,7 @@ default="auto"
         self.history_ = net.history
         self.n_iter_ = len(net.history)
         self.loss_curve_ = np.array(net.history[:, "block_losses"])
-        self._entropy = seeds.entropy
+        self._seed = seeds.entropy
 
     def predict(self, X):
         """Likeliest class of each row.
@@ -494,7 +494,7 @@ default="auto"
         choice = self.sampler if self.sampler != "auto" else model.variant.sampler
         sampler = resolve(choice, SAMPLERS)
         times = sampling_times(model, self.n_steps)
-        generator = Seeds(self._entropy).generator("predict")
+        generator = Seeds(self._seed).generator("predict")
         steps = len(times) if sampler.stochastic else 1
         noise = torch.stack(
             [shared_draws(self.n_draws, model.embedding.dim, generator) for _ in range(steps)]
@@ -515,7 +515,7 @@ default="auto"
         X = self._check(X)
         model = self.blocks_
         weight = model.embedding.weight
-        generator = Seeds(self._entropy).generator("predict")
+        generator = Seeds(self._seed).generator("predict")
         eps = shared_draws(self.n_draws, model.embedding.dim, generator).to(weight)
         size = rows_at_once(model, self.n_draws)
         parts = []

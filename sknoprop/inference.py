@@ -45,7 +45,7 @@ def rows_at_once(model: NoPropModel, n_draws: int) -> int:
     shape round alike, so a row's prediction does not change with the rows around it.
     """
     n_classes = min(model.embedding.n_classes, MAX_CANDIDATES)
-    width = max(model.encoder.n_out, model.embedding.n_classes)
+    width = max(model.encoder.n_out, model.embedding.n_classes, model.embedding.dim)
     bound = CHUNK_NUMBERS // (model.n_blocks * n_classes * n_draws * width)
     return int(2 ** math.floor(math.log2(min(max(bound, 8), 1024))))
 
