@@ -1,6 +1,7 @@
 """Accuracy and log loss on scikit-learn's own data sets, beside MLPClassifier.
 
-    python benchmarks/small_data.py
+    python benchmarks/small_data.py             # measure (10 minutes) and print
+    python benchmarks/small_data.py --report    # print what was measured
 
 All defaults; every model behind the same StandardScaler (digits: pixels divided by 16). Prints a
 table and writes ``benchmarks/results/small_data.json``. Nothing was tuned on these test rows: the
@@ -9,6 +10,7 @@ defaults were chosen on other tables and on folds of the digits' training rows.
 
 import json
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -120,32 +122,34 @@ def main():
 
 
 def report(records):
-    print("| data | protocol | model | accuracy % | log loss | fit + predict CPU s |")
-    print("|---|---|---|---|---|---|")
+    """Print one row for each model on each data set: mean and deviation over seeds or folds."""
+    readings = ("first block", "last trajectory step", "trajectory read-out")
+    print("| data | model | accuracy % | log loss | first block | last step | read-out | CPU s |")
+    print("|---|---|---|---|---|---|---|---|")
     groups: dict[tuple, list] = {}
     for r in records:
-        groups.setdefault((r["data"], r["protocol"], r["model"]), []).append(r)
-    for (data, protocol, model), group in groups.items():
-        rows = [(model, group)]
-        if group[0].get("first block"):
-            extra = ("first block", "last trajectory step", "trajectory read-out")
-            rows += [(f"{model}: {key}", [r[key] for r in group]) for key in extra]
-        for label, values in rows:
-            accuracy = np.array([100 * v["accuracy"] for v in values])
-            loss = np.array([v["log_loss"] for v in values])
-            seconds = np.mean([r["fit_cpu_s"] + r["predict_cpu_s"] for r in group])
-            cells = [
-                data,
-                protocol,
-                label,
-                f"{accuracy.mean():.2f} ± {accuracy.std():.2f}",
-                f"{loss.mean():.4f} ± {loss.std():.4f}",
-                f"{seconds:.1f}" if label == model else "",
-            ]
-            print(f"| {' | '.join(cells)} |")
+        groups.setdefault((f"{r['data']}, {r['protocol']}", r["model"]), []).append(r)
+    for (data, model), group in groups.items():
+        accuracy = np.array([100 * r["accuracy"] for r in group])
+        loss = np.array([r["log_loss"] for r in group])
+        cells = [
+            data,
+            model,
+            f"{accuracy.mean():.2f} ± {accuracy.std():.2f}",
+            f"{loss.mean():.4f} ± {loss.std():.4f}",
+        ]
+        cells += [
+            f"{np.mean([r[key]['log_loss'] for r in group]):.4f}" if key in group[0] else ""
+            for key in readings
+        ]
+        cells.append(f"{np.mean([r['fit_cpu_s'] + r['predict_cpu_s'] for r in group]):.1f}")
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
+    if "--report" in sys.argv:
+        report(json.loads((RESULTS / "small_data.json").read_text())["records"])
+        sys.exit()
     torch.set_num_threads(1)
     with threadpool_limits(1):
         main()

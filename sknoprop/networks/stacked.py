@@ -68,7 +68,9 @@ class StackedLinear(nn.Module):
             # The same input for all blocks: one wide product instead of n_blocks narrow ones.
             bias = None if self.bias is None else self.bias.reshape(-1)
             wide = nn.functional.linear(x, self.weight.view(n_blocks * n_out, n_in), bias)
-            return wide.view(-1, n_blocks, n_out).transpose(0, 1)
+            # Made contiguous here, where it is smallest: what is added to it later would take
+            # over its strides, and every product after that would copy more.
+            return wide.view(-1, n_blocks, n_out).transpose(0, 1).contiguous()
         rows = x.reshape(n_blocks, -1, n_in)
         if self.bias is None:
             out = torch.bmm(rows, self.weight.mT)
@@ -151,11 +153,11 @@ class StackedDropout(nn.Module):
             return x
         if self.generators is None:
             raise RuntimeError("Dropout has no generators: set `generators` before training.")
-        shape = (x.shape[1], 1, x.shape[-1])
-        keep = torch.stack(
-            [torch.rand(shape, generator=g, device=x.device) >= self.p for g in self.generators]
-        )
-        return x * keep / (1.0 - self.p)
+        mask = x.new_empty(len(x), x.shape[1], 1, x.shape[-1])
+        for own, generator in zip(mask, self.generators, strict=True):
+            own.uniform_(generator=generator)
+        # (Uniform numbers and a comparison cost half of what bernoulli_ does on a CPU.)
+        return x * mask.ge_(self.p).div_(1.0 - self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
