@@ -96,7 +96,7 @@ def engine_against_bare_loop(X, y, batch_size=128, n_epochs=20):
 
         def loop():
             trained = [p for p in model.parameters() if p.requires_grad]
-            optimizer = torch.optim.AdamW(trained, lr=0.006, weight_decay=0.001)
+            optimizer = torch.optim.AdamW(trained, lr=0.006, weight_decay=0.001, fused=True)
             steps = n_epochs * len(batches)
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, total_steps=steps)
             scale = model.scale()

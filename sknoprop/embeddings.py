@@ -84,7 +84,7 @@ def learned_embedding(n_classes: int, dim: int, generator: torch.Generator) -> C
         # uniform over orthogonal frames (Mezzadri 2007, arXiv:math-ph/0609050).
         q, r = torch.linalg.qr(rows.T)
         rows = (q * r.diagonal().sign()).T
-    else:
+    elif dim > 1:  # on a line, unit rows would be two points for all classes
         rows = rows / rows.norm(dim=1, keepdim=True)
     return ClassEmbedding(rows.contiguous(), trainable=True)
 

@@ -139,7 +139,12 @@ class Partition(nn.Module):
         progress = torch.linspace(0.0, 1.0, 257, dtype=torch.float64) * (1.0 - NEGLIGIBLE)
         times = interpolate(progress.clamp_max(float(information[-1])), information, grid)
         times[0] = 0.0
-        return cls(n_blocks, times.float())
+        partition = cls(n_blocks, times.float())
+        if not (partition.edges.diff() > 0).all():
+            # Embeddings so far apart, or so close, that this schedule gives the label away at
+            # once, or never: there is nothing to cut by.
+            return cls.uniform(n_blocks, float(grid[-1]))
+        return partition
 
     @property
     def span(self) -> BlockSpan:

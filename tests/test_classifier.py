@@ -161,6 +161,32 @@ def test_a_thousand_classes(embedding):
     np.testing.assert_allclose(proba.sum(1), 1.0)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_draws": 1},
+        {"n_blocks": 1},
+        {"n_blocks": 40, "n_steps": 7},
+        {"n_blocks": 7, "n_steps": 50},
+        {"embedding": [[0.0], [1.0]]},
+        {"embedding": [[1e6, 0.0], [0.0, 1e6]]},
+        {"embedding": [[1e-6, 0.0], [0.0, 1e-6]]},
+        {"embedding": "learned", "embedding_dim": 1},
+        {"batch_size": 1, "batch_norm": True},
+        {"hidden_layer_sizes": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_extreme_choices_still_give_probabilities(variant, params):
+    X, y = toy_data(n_classes=2)
+    clf = small(variant, **{"max_iter": 2} | params).fit(X, y)
+    for inference in ("kernel", "trajectory"):
+        proba = clf.set_params(inference=inference).predict_proba(X)
+        assert (proba >= 0).all()
+        np.testing.assert_allclose(proba.sum(1), 1.0)
+
+
 def test_candidates_agree_with_the_full_kernel(digits, monkeypatch):
     """Ten classes over four candidates: accuracy is kept."""
     X_train, X_test, y_train, y_test = digits

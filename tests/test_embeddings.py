@@ -68,3 +68,7 @@ def test_prototypes_are_training_rows_and_trained():
     assert weight.requires_grad
     for row in weight:
         assert (x == row).all(1).any()
+
+
+def test_learned_rows_on_a_line_are_distinct():
+    assert len(learned_embedding(9, 1, generator()).weight.unique()) == 9

@@ -107,3 +107,12 @@ def test_a_thousand_classes():
     )
     assert float(information[0]) < 0.02
     assert float(information[2]) > 0.99
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("name", ["cosine", "straight"])
+def test_embeddings_out_of_all_proportion_still_leave_every_block_some_time(name, scale):
+    prior = torch.full((3,), 1 / 3)
+    partition = Partition.by_information(6, SCHEDULES[name](), scale * torch.eye(3), prior)
+    assert (partition.span.length > 1e-5).all()
+    assert 0 < float(partition.edges[-1]) <= 1
