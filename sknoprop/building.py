@@ -52,6 +52,7 @@ def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: See
     schedule = params["schedule"] if params["schedule"] != "auto" else variant.schedule
     # An instance of the user's is copied: training may move it, and fit leaves parameters alone.
     schedule = copy.deepcopy(resolve(schedule, SCHEDULES))
+    schedule.requires_grad_(schedule.trainable)
     encoding = NumberEncoding(X, params["n_bins"])
     embedding = _embedding(params, encoding, X, y, len(counts), seeds)
     weight = embedding.weight.detach()
@@ -126,3 +127,6 @@ def _cast(model: NoPropModel, dtype: torch.dtype) -> None:
             parameter.data = cast(parameter.data)
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, cast(buffer))
+    # Rounded anew, so that the times of a trajectory meet the edges to the last digit.
+    partition = model.partition
+    partition.edges = partition.time_at(torch.arange(model.n_blocks + 1) / model.n_blocks)

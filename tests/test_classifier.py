@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sknoprop import NoPropClassifier
 from sknoprop.kernels import stationary_distribution
 from sknoprop.samplers import EulerSampler
-from sknoprop.schedules import CosineSchedule, LearnedSchedule
+from sknoprop.schedules import CosineSchedule, LearnedSchedule, VariancePreservingSchedule
 from tests.models import toy_data
 
 VARIANTS = ["dt", "ct", "fm"]
@@ -240,6 +240,29 @@ def test_dtype_decides_the_precision(iris):
     single = small(dtype="float32").fit(X, y)
     assert next(double.blocks_.parameters()).dtype == torch.float64
     assert next(single.blocks_.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("partition", ["uniform", "information"])
+def test_every_block_takes_its_steps(dtype, partition, iris):
+    """As many steps as blocks: one each, in either precision."""
+    X, y = iris
+    options = {"n_blocks": 10, "n_steps": 10, "max_iter": 1, "inference": "trajectory"}
+    clf = small("ct", dtype=dtype, partition=partition, **options).fit(X, y)
+    assert len(list(clf.staged_predict_proba(X[:2]))) == 10
+
+
+def test_a_fixed_schedule_of_ones_own_is_not_trained(iris):
+    class Own(VariancePreservingSchedule):
+        def __init__(self):
+            super().__init__()
+            self.rate = torch.nn.Parameter(torch.tensor(14.0))
+
+        def log_snr(self, t):
+            return -8.0 + self.rate * t
+
+    clf = small("ct", schedule=Own()).fit(*iris)
+    assert float(clf.blocks_.schedule.rate) == 14.0
 
 
 # Life among scikit-learn's tools

@@ -203,3 +203,9 @@ def test_encoder_normalises_between_layers():
         hidden = inputs @ first.weight[i].T + first.bias[i]
         hidden = nn.functional.batch_norm(hidden, None, None, training=True).relu()
         torch.testing.assert_close(encoder(inputs)[i], hidden @ second.weight[i].T + second.bias[i])
+
+
+def test_values_beyond_all_bounds_are_clipped_not_lost():
+    X = np.random.default_rng(0).standard_normal((30, 1))
+    far = NumberEncoding(X, 0)(torch.tensor([[1e200], [-1e200]], dtype=torch.float64))
+    torch.testing.assert_close(far, torch.tensor([[5.0], [-5.0]], dtype=torch.float64))

@@ -104,7 +104,7 @@ class NumberEncoding(nn.Module):
 
     def standardize(self, x: Tensor) -> Tensor:
         """Standardised and smoothly clipped values, of the shape of `x`."""
-        standard = (x.to(self.mean.dtype) - self.mean) / self.scale
+        standard = ((x.to(self.mean.dtype) - self.mean) / self.scale).clamp(-1e9, 1e9)
         return standard * torch.rsqrt(1.0 + (standard / self.clip) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
