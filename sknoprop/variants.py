@@ -74,12 +74,10 @@ def last_noisy_time(schedule: Schedule) -> float:
 class Variant(ABC):
     """One formulation of NoProp."""
 
-    #: Schedule, cut of time, parameterization and sampler that go with it by default.
+    #: Schedule, cut of time and sampler that go with it by default.
     schedule: str
     partition: str
     sampler: str
-    #: The paper's parameterization.
-    paper_parameterization: str
 
     #: Whether a block owns one noise level, and so needs no time input.
     single_level = False
@@ -171,7 +169,6 @@ class DiscreteTime(Variant):
     schedule = "cosine"
     partition = "uniform"
     sampler = "ancestral"
-    paper_parameterization = "label"
     single_level = True
 
     def times(self, path, uniform):  # type: ignore[no-untyped-def]
@@ -195,7 +192,6 @@ class ContinuousTime(Variant):
     schedule = "cosine"
     partition = "information"
     sampler = "probability-flow"
-    paper_parameterization = "label"
 
     def times(self, path, uniform):  # type: ignore[no-untyped-def]
         span = path.partition.span
@@ -223,7 +219,6 @@ class FlowMatching(Variant):
     schedule = "straight"
     partition = "information"
     sampler = "euler"
-    paper_parameterization = "velocity"
     trains_readout = False
 
     def horizon(self, schedule):  # type: ignore[no-untyped-def]

@@ -74,7 +74,7 @@ class Batches:
     """One epoch's mini-batches each time it is iterated over.
 
     Rows are shuffled anew each epoch and gathered by index on the device: no sample is touched
-    one by one. Batches are of even size, so that no small last one weighs as much as the rest.
+    one by one. Batches are of one size, as small as their number allows; the last may be smaller.
 
     Parameters
     ----------
