@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import _check_partial_fit_first_call as check_first_call
+from sklearn.utils.validation import _check_sample_weight
 
 from sknoprop.embeddings import EMBEDDINGS
 from sknoprop.networks import HEADS
@@ -22,9 +25,13 @@ from sknoprop.variants import VARIANTS
 __all__ = [
     "CONSTRAINTS",
     "DTYPES",
+    "MODEL_PARAMETERS",
     "OPTIMIZERS",
     "check_embedding_array",
+    "check_first_call",
     "check_parameters",
+    "check_unchanged",
+    "check_weights",
     "resolve",
     "resolve_device",
 ]
@@ -75,12 +82,37 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "batch_size": [_Names({"auto"}), _positive_int()],
     "max_iter": [_Names({"auto"}), _positive_int()],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [_positive_int(), None],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "class_weight": [dict, _Names({"balanced"}), None],
+    "warm_start": ["boolean"],
     "callbacks": [list, tuple, None],
     "device": [str, torch.device],
     "dtype": [_Names(set(DTYPES))],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+
+#: What shapes a model or its optimiser's state, and so cannot change while training goes on.
+MODEL_PARAMETERS = (
+    "variant",
+    "schedule",
+    "partition",
+    "embedding",
+    "embedding_dim",
+    "parameterization",
+    "readout",
+    "hidden_layer_sizes",
+    "n_bins",
+    "head",
+    "batch_norm",
+    "dropout",
+    "loss_weight",
+    "optimizer",
+    "dtype",
+)
 
 T = TypeVar("T")
 
@@ -151,6 +183,55 @@ def check_parameters(params: dict[str, Any]) -> None:
                     "The 'callbacks' parameter of NoPropClassifier must hold skorch callbacks or "
                     f"(name, callback) pairs. Got {callback!r} instead."
                 )
+
+
+def check_unchanged(before: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Check that training can go on with these parameters.
+
+    Raises
+    ------
+    ValueError
+        Naming the first parameter that cannot change, and the two values.
+    """
+    for name in MODEL_PARAMETERS:
+        old, new = before[name], params[name]
+        if old is not new and not np.array_equal(old, new):
+            raise ValueError(
+                f"The {name!r} parameter of NoPropClassifier cannot change while training goes on: "
+                f"the blocks were built with {old!r}. Got {new!r} instead. Set it back, or start "
+                "anew: fit with warm_start=False, or clone."
+            )
+
+
+def check_weights(
+    sample_weight: Any, class_weight: Any, X: np.ndarray, y: np.ndarray
+) -> np.ndarray | None:
+    """Weight of each row: its own times its class's.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64, or None
+        None if neither is given.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite or of the wrong shape.
+    """
+    weight = None
+    if sample_weight is not None:
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if class_weight is not None:
+        if isinstance(class_weight, Mapping):
+            bad = {k: v for k, v in class_weight.items() if not (np.isreal(v) and 0 <= v < np.inf)}
+            if bad:
+                raise ValueError(
+                    "The 'class_weight' parameter of NoPropClassifier must have finite weights "
+                    f"that are not negative. Got {bad!r}."
+                )
+        by_class = compute_sample_weight(class_weight, y)
+        weight = by_class if weight is None else weight * by_class
+    return weight
 
 
 def check_embedding_array(embedding: Any, n_classes: int) -> np.ndarray:

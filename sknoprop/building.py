@@ -29,7 +29,14 @@ from sknoprop.variants import VARIANTS
 __all__ = ["build_model"]
 
 
-def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: Seeds) -> NoPropModel:
+def build_model(
+    params: dict[str, Any],
+    X: np.ndarray,
+    y: np.ndarray,
+    seeds: Seeds,
+    n_classes: int,
+    sample_weight: np.ndarray | None = None,
+) -> NoPropModel:
     """Assemble a model for training data.
 
     Parameters
@@ -38,15 +45,21 @@ def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: See
         Parameters of `NoPropClassifier`, checked.
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
-        Labels 0 to ``n_classes - 1``, each at least once.
+        Labels 0 to ``n_classes - 1``.
     seeds : Seeds
+    n_classes : int
+    sample_weight : ndarray of shape (n_samples,), optional
+        Positive, of mean one; they count for the classes' frequencies. The encoding of inputs is a
+        system of coordinates and takes each row once.
 
     Returns
     -------
     NoPropModel
         On the CPU, in the dtype asked for.
     """
-    counts = np.bincount(y)
+    counts = np.bincount(y, sample_weight, n_classes)
+    # A class yet to be seen is not impossible: it counts as half a row.
+    counts = np.where(counts > 0, counts, 0.5)
     prior = torch.tensor(counts / counts.sum(), dtype=torch.float64)
     variant = VARIANTS[params["variant"]]()
     schedule = params["schedule"] if params["schedule"] != "auto" else variant.schedule
@@ -54,7 +67,7 @@ def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: See
     schedule = copy.deepcopy(resolve(schedule, SCHEDULES))
     schedule.requires_grad_(schedule.trainable)
     encoding = NumberEncoding(X, params["n_bins"])
-    embedding = _embedding(params, encoding, X, y, len(counts), seeds)
+    embedding = _embedding(params, encoding, X, y, n_classes, seeds)
     weight = embedding.weight.detach()
     cut = params["partition"] if params["partition"] != "auto" else variant.partition
     horizon = variant.horizon(schedule)
@@ -110,6 +123,11 @@ def _embedding(
         return one_hot_embedding(n_classes)
     if choice == "learned":
         return learned_embedding(n_classes, params["embedding_dim"], seeds.generator("shared"))
+    if len(np.unique(y)) < n_classes:
+        raise ValueError(
+            "embedding='prototype' takes an example of each class from the first training data. "
+            f"Got rows of {len(np.unique(y))} of {n_classes} classes."
+        )
     standard = encoding.standardize(torch.as_tensor(np.array(X))).float()
     return prototype_embedding(standard, torch.as_tensor(y), n_classes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,17 +12,30 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import PrintLog
+from skorch.history import History
 from torch import Tensor
 
 from sknoprop._parameters import (
     CONSTRAINTS,
-    OPTIMIZERS,
+    MODEL_PARAMETERS,
+    check_first_call,
     check_parameters,
+    check_unchanged,
+    check_weights,
     resolve,
     resolve_device,
 )
 from sknoprop.building import build_model
+from sknoprop.fitting import (
+    Data,
+    fit_model,
+    hold_out,
+    prediction_draws,
+    tensors,
+    training_settings,
+    weighted_data,
+)
+from sknoprop.growing import grown
 from sknoprop.inference import (
     block_kernels,
     kernel_probabilities,
@@ -32,8 +44,9 @@ from sknoprop.inference import (
     trajectory_probabilities,
 )
 from sknoprop.kernels import shared_draws
+from sknoprop.model import NoPropModel
 from sknoprop.samplers import SAMPLERS
-from sknoprop.training import Batches, NoiseSource, train
+from sknoprop.training import Trained
 from sknoprop.training.seeds import Seeds
 
 __all__ = ["NoPropClassifier"]
@@ -147,11 +160,39 @@ default="auto"
         Rows a step, at most. "auto" is ``n_samples // 32``, but between 64 and 256 rows.
 
     max_iter : int or "auto", default="auto"
-        Number of epochs. "auto" is 60 up to 5,000 rows, falls with the root of the number of rows
-        to 20 from 45,000 on, and is more where fewer than 150 steps would come of it.
+        Number of epochs, with a constant learning rate at most. "auto" is 60 up to 5,000 rows,
+        falls with the root of the number of rows to 20 from 45,000 on, and is more where fewer
+        than 150 steps would come of it; with a constant learning rate it is 200.
+
+    early_stopping : bool, default=False
+        Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
+        which its own class probabilities had the lowest log loss there. Blocks that share an
+        embedding or schedule are judged together.
+
+    validation_fraction : float, default=0.1
+        Share of the rows that `early_stopping` holds out, by classes where possible.
+
+    n_iter_no_change : int or None, default=10
+        With a constant learning rate, a block is done when its loss (with `early_stopping` the
+        validation log loss) has not fallen by `tol` for more epochs than these; training ends
+        when all blocks are done. None for no such end. The cycle of "one-cycle" is always run to
+        its end, where most of its gain is.
+
+    tol : float, default=1e-4
+        What counts as a fall of the loss.
+
+    class_weight : dict, "balanced" or None, default=None
+        Factors of the classes' losses; "balanced" is inverse to their numbers of rows.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last one, for `max_iter` more epochs with the optimiser's
+        state kept, instead of starting anew. For "ct" and "fm" `n_blocks` may then be a multiple
+        of what it was: each block is split along its times.
 
     callbacks : list of skorch callbacks, default=None
-        Callbacks, or pairs of name and callback, for the training loop.
+        Callbacks, or pairs of name and callback, for the training loop: checkpoints, schedules of
+        the learning rate (with ``learning_rate="constant"``), loggers. `history_` has what they
+        can monitor: "train_loss" and "valid_loss".
 
     device : str or torch.device, default="auto"
         Where to train. "auto" takes a CUDA device if there is one, else the CPU.
@@ -164,7 +205,7 @@ default="auto"
         None each fit differs; the global generators are not used and not moved.
 
     verbose : int, default=0
-        With 1 or more, print the loss after each epoch.
+        With 1 show a progress bar, with 2 also a line for each epoch.
 
     Attributes
     ----------
@@ -189,6 +230,10 @@ default="auto"
     loss_curve_ : ndarray of shape (n_iter_, n_blocks)
         Denoising loss of each block over the epochs, divided by the block's scale: a weighted
         mean squared error, comparable between blocks.
+
+    validation_scores_ : ndarray of shape (n_iter_, n_blocks) or None
+        Negative log loss of each block's own class probabilities on the validation rows, over
+        those epochs that had any.
 
     history_ : skorch.history.History
         Record of training.
@@ -217,6 +262,12 @@ default="auto"
     """
 
     _parameter_constraints = CONSTRAINTS
+
+    blocks_: NoPropModel
+    history_: History
+    _seed: int
+    _trained: Trained
+    _built_with: dict[str, Any]
 
     def __init__(
         self,
@@ -249,6 +300,12 @@ default="auto"
         callbacks=None,
         device="auto",
         dtype="float32",
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        class_weight=None,
+        warm_start=False,
         random_state=None,
         verbose=0,
     ):
@@ -280,10 +337,16 @@ default="auto"
         self.callbacks = callbacks
         self.device = device
         self.dtype = dtype
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Train all blocks.
 
         Parameters
@@ -292,6 +355,14 @@ default="auto"
             Training data, finite numbers.
         y : array-like of shape (n_samples,)
             Class labels, at least two different ones.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factors of the rows' losses, not negative; a row of weight zero is left out. Their sum
+            does not matter.
+        X_val : array-like of shape (n_val, n_features), default=None
+            Rows to validate with; none are held out of `X` then. Each epoch is judged by them,
+            see `validation_scores_`, and with `early_stopping` weights are chosen by them.
+        y_val : array-like of shape (n_val,), default=None
+            Their labels, each among those of `y`.
 
         Returns
         -------
@@ -303,58 +374,148 @@ default="auto"
         ValueError, TypeError
             If a parameter or the data are not as described; before any training, and with an
             earlier fit left as it was.
+        TrainingError
+            If training diverges, with an earlier fit left as it was.
         """
-        self._validate_params()
-        check_parameters(self.get_params(deep=False))
-        device = resolve_device(self.device)
+        device = self._check_parameters()
+        again = self.warm_start and hasattr(self, "blocks_")
         with _restored_on_error(self):
-            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=not again)
             check_classification_targets(y)
             classes, labels = np.unique(y, return_inverse=True)
-            if len(classes) < 2:
+            if again and not np.array_equal(classes, self.classes_):
                 raise ValueError(
-                    "NoPropClassifier needs at least two classes in y. Got only one class: "
-                    f"{classes[0]!r}."
+                    "With warm_start=True, fit goes on with the classes it knows: "
+                    f"{self.classes_}. Got y with {classes}."
                 )
-            self._fit(X, labels.astype(np.int64), device)
-            self.classes_ = classes
+            weight = check_weights(sample_weight, self.class_weight, X, y)
+            data = weighted_data(X, labels.astype(np.int64), weight)
+            if len(np.unique(data.y)) < 2:
+                raise ValueError(
+                    "NoPropClassifier needs at least two classes in y (of positive weight). Got "
+                    f"only one class: {classes[data.y[0]]!r}."
+                )
+            validation = self._validation_data(X_val, y_val, classes)
+            self._train(data, validation, classes, device, again=again)
         return self
 
-    def _fit(self, X: np.ndarray, labels: np.ndarray, device: torch.device) -> None:
-        seeds = Seeds(_entropy(self.random_state))
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train all blocks for one epoch on some of the data.
+
+        For data that come, or fit into memory, in parts only. The optimiser's state is kept
+        between calls; the learning rate is constant. The encoding of inputs is learnt from the
+        first part, which should be typical. After `fit` training goes on from there.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A part of the training data.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever be in `y`. Needed in the first call only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`, relative to the other rows of this part.
+
+        Returns
+        -------
+        self : NoPropClassifier
+
+        Raises
+        ------
+        ValueError, TypeError, TrainingError
+            As `fit`; the state before the call is left as it was.
+        """
+        device = self._check_parameters()
+        for name, value in (("early_stopping", True), ("class_weight", "balanced")):
+            given = getattr(self, name)
+            if isinstance(given, type(value)) and given == value:
+                raise ValueError(
+                    f"partial_fit does not support {name}={value!r}, which needs all data at "
+                    "once. "
+                    + (
+                        "Set early_stopping=False."
+                        if name == "early_stopping"
+                        else "Pass a dict of weights, as from compute_class_weight."
+                    )
+                )
+        again = hasattr(self, "blocks_")
+        with _restored_on_error(self):
+            check_first_call(self, classes)
+            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=not again)
+            check_classification_targets(y)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    "NoPropClassifier needs at least two classes. Got only one class: "
+                    f"{self.classes_[0]!r}."
+                )
+            labels = _numbers(y, self.classes_, "y")
+            weight = check_weights(sample_weight, self.class_weight, X, y)
+            data = weighted_data(X, labels, weight)
+            self._train(data, None, self.classes_, device, again=again, streaming=True)
+        return self
+
+    def _check_parameters(self) -> torch.device:
+        self._validate_params()
+        check_parameters(self.get_params(deep=False))
+        return resolve_device(self.device)
+
+    def _validation_data(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Data | None:
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or y_val is None:
+            raise ValueError(
+                f"X_val and y_val go together. Got only {'y_val' if X_val is None else 'X_val'}."
+            )
+        X_val, y_val = validate_data(
+            self, X_val, y_val, dtype=[np.float64, np.float32], reset=False
+        )
+        labels = _numbers(y_val, classes, "y_val")
+        if isinstance(self.class_weight, str):
+            return Data(X_val, labels)
+        return weighted_data(X_val, labels, check_weights(None, self.class_weight, X_val, y_val))
+
+    def _train(
+        self,
+        data: Data,
+        validation: Data | None,
+        classes: np.ndarray,
+        device: torch.device,
+        *,
+        again: bool,
+        streaming: bool = False,
+    ) -> None:
         params = self.get_params(deep=False)
-        model = build_model(params, X, labels, seeds).to(device)
-        batch_size, n_epochs = _budget(len(X), self.batch_size, self.max_iter)
-        y = torch.as_tensor(labels, device=device)
-        with torch.no_grad():
-            inputs = torch.cat([model.encoder.prepare(rows) for rows in _tensors(X, 2**14, device)])
-        noise = NoiseSource(
-            seeds.block_generators("noise", model.n_blocks, device),
-            seeds.generator("shared", 1, device),
-            n_draws=self.n_train_draws,
-            dim=model.embedding.dim,
-            timed=not model.variant.single_level,
+        before: Trained | None = None
+        if again:
+            check_unchanged(self._built_with, params)
+            seeds = Seeds(self._seed, epoch=len(self.history_))
+        else:
+            seeds = Seeds(_entropy(self.random_state))
+        if params["early_stopping"] and validation is None:
+            data, validation = hold_out(data, self.validation_fraction, seeds)
+        if again:
+            # A copy is trained: should it go wrong, the model is what it was.
+            model, before = grown(self.blocks_, self._trained, self.n_blocks)
+        else:
+            model = build_model(params, data.X, data.y, seeds, len(classes), data.sample_weight)
+        settings = training_settings(params, len(data.y), streaming)
+        self._trained = fit_model(
+            model.to(device), data, validation, self.n_draws, settings, seeds, before
         )
-        callbacks = list(self.callbacks or [])
-        if self.verbose:
-            callbacks.append(PrintLog(keys_ignored=["block_losses"]))
-        net = train(
-            model,
-            Batches(inputs, y, batch_size, seeds.generator("order"), noise),
-            optimizer=_optimizer_class(self.optimizer),
-            learning_rate=self.learning_rate_init,
-            weight_decay=self.weight_decay,
-            one_cycle=self.learning_rate == "one-cycle",
-            n_epochs=n_epochs,
-            callbacks=callbacks,
-            seeds=seeds,
-        )
-        self.blocks_ = model.requires_grad_(False)
+        history = self._trained.history
+        self.blocks_ = model
+        self.classes_ = classes
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()
-        self.history_ = net.history
-        self.n_iter_ = len(net.history)
-        self.loss_curve_ = np.array(net.history[:, "block_losses"])
+        self.history_ = history
+        self.n_iter_ = len(history)
+        self.loss_curve_ = np.array([epoch["block_losses"] for epoch in history]).reshape(
+            -1, model.n_blocks
+        )
+        judged = [e["block_valid_losses"] for e in history if "block_valid_losses" in e]
+        self.validation_scores_ = -np.array(judged) if judged else None
         self._seed = seeds.entropy
+        self._built_with = {name: params[name] for name in MODEL_PARAMETERS}
 
     def predict(self, X):
         """Likeliest class of each row.
@@ -515,12 +676,11 @@ default="auto"
         X = self._check(X)
         model = self.blocks_
         weight = model.embedding.weight
-        generator = Seeds(self._seed).generator("predict")
-        eps = shared_draws(self.n_draws, model.embedding.dim, generator).to(weight)
+        eps = prediction_draws(model, self.n_draws, self._seed)
         size = rows_at_once(model, self.n_draws)
         parts = []
         with torch.no_grad():
-            for rows in _tensors(X, size, weight.device):
+            for rows in tensors(X, size, weight.device):
                 # The last rows are filled up, so that all products are of one shape and a row's
                 # result does not depend on how many rows are predicted with it.
                 padding = (0, 0, 0, size - len(rows))
@@ -543,6 +703,9 @@ default="auto"
         if blocks is not None and blocks.embedding.weight.device.type != "cpu":
             # A file made on a machine with a GPU must load on one without.
             state = state | {"blocks_": copy.deepcopy(blocks).cpu()}
+        if "_trained" in state:
+            # The optimiser's state is three times the size of the model, and seldom wanted.
+            state = state | {"_trained": Trained(state["_trained"].history)}
         return state
 
 
@@ -555,25 +718,12 @@ def _entropy(random_state: Any) -> int:
     return int(random_state)
 
 
-def _optimizer_class(optimizer: Any) -> type[torch.optim.Optimizer]:
-    return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
-
-
-def _budget(n_samples: int, batch_size: Any, max_iter: Any) -> tuple[int, int]:
-    """Rows a step and number of epochs, from the number of rows where left open."""
-    if batch_size == "auto":
-        batch_size = min(256, max(64, n_samples // 32))
-    if max_iter == "auto":
-        max_iter = round(60 * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)))
-        max_iter = max(max_iter, math.ceil(150 / math.ceil(n_samples / batch_size)))
-    return batch_size, max_iter
-
-
-def _tensors(X: np.ndarray, size: int, device: torch.device) -> Iterator[Tensor]:
-    """Rows of `X` on the device, at most `size` at a time."""
-    for start in range(0, len(X), size):
-        # A copy: torch takes neither read-only arrays nor negative strides.
-        yield torch.as_tensor(np.array(X[start : start + size]), device=device)
+def _numbers(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
+    """Numbers of labels `y` among sorted `classes`."""
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(f"{name} must have labels among {classes}. Got also {unknown}.")
+    return np.searchsorted(classes, y).astype(np.int64)
 
 
 @contextmanager

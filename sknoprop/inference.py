@@ -189,7 +189,7 @@ def trajectory_probabilities(
         block = model.partition.owner(float(t))
         position = None
         if not model.variant.single_level:
-            span = model.partition.span
+            span = model.partition.frame
             share = (t - span.start[block]) / span.length[block]
             position = share.clamp(0.0, 1.0).view(1, 1, 1)
         logits = heads[block](features[block : block + 1], z[None], position)[0]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sknoprop.embeddings import ClassEmbedding
 from sknoprop.networks.encoders import MLPEncoder
 from sknoprop.networks.heads import Head
+from sknoprop.networks.stacked import STACKED
 from sknoprop.parameterizations import Parameterization
 from sknoprop.partition import Partition
 from sknoprop.readouts import Readout
@@ -46,6 +47,17 @@ class Losses:
     def total(self) -> Tensor:
         """The paper's loss."""
         return self.blocks.sum() + self.readout + self.prior
+
+
+def mean_over_rows(loss: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """Mean of losses ``(n_blocks, n_samples, n_draws)`` over rows and draws: ``(n_blocks,)``.
+
+    Weights are those of `NoPropModel.losses`: the mean of weighted losses over all batches is
+    then the weighted mean over all rows, whatever rows a batch holds.
+    """
+    if sample_weight is None:
+        return loss.mean((1, 2))
+    return (loss.mean(2) * sample_weight).mean(1)
 
 
 class NoPropModel(nn.Module):
@@ -88,8 +100,7 @@ class NoPropModel(nn.Module):
         self.parameterization = parameterization
         self.loss_weight = loss_weight
         self.path = Path(schedule, partition, parameterization, variant.horizon(schedule))
-        # Without a term that trains the read-out it stays what it starts as: the exact posterior.
-        self.readout.requires_grad_(variant.trains_readout or embedding.trainable)
+        self.unfreeze()
 
     @property
     def n_blocks(self) -> int:
@@ -100,6 +111,30 @@ class NoPropModel(nn.Module):
         """Whether blocks have a learned embedding or schedule in common."""
         return self.embedding.trainable or self.schedule.trainable
 
+    def unfreeze(self) -> None:
+        """Let gradients reach what training moves, and nothing else."""
+        self.requires_grad_(True)
+        self.schedule.requires_grad_(self.schedule.trainable)
+        # Without a term that trains the read-out it stays what it starts as: the exact posterior.
+        self.readout.requires_grad_(self.variant.trains_readout or self.embedding.trainable)
+
+    def block_tensors(self) -> dict[str, Tensor]:
+        """Parameters and running moments that belong to single blocks, by name.
+
+        Block i owns slice i along the first axis of each.
+        """
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in self.named_modules():
+            if isinstance(module, STACKED):
+                tensors |= {
+                    f"{prefix}.{name}": tensor.data
+                    for name, tensor in (
+                        *module.named_parameters(recurse=False),
+                        *module.named_buffers(recurse=False),
+                    )
+                }
+        return tensors
+
     def scale(self) -> Tensor:
         """Constant by which a block's loss exceeds its mean squared error: ``(n_blocks,)``."""
         return self.loss_weight * self.variant.scale(self.path)
@@ -108,12 +143,14 @@ class NoPropModel(nn.Module):
         """Where in their blocks' intervals times `t` of shape ``(n_blocks, ...)`` lie."""
         if self.variant.single_level:
             return None
-        span = self.partition.span
+        span = self.partition.frame
         shape = (-1, *[1] * (t.dim() - 1))
         # Times after the last block's own are shown to it as the last ones it knows.
         return ((t - span.start.view(shape)) / span.length.view(shape)).clamp(0.0, 1.0)
 
-    def losses(self, inputs: Tensor, y: Tensor, draws: Draws) -> Losses:
+    def losses(
+        self, inputs: Tensor, y: Tensor, draws: Draws, sample_weight: Tensor | None = None
+    ) -> Losses:
         """Loss terms of all blocks on one batch.
 
         Parameters
@@ -123,10 +160,13 @@ class NoPropModel(nn.Module):
         y : Tensor of shape (n_samples,)
             Labels 0 to ``n_classes - 1``.
         draws : Draws
+        sample_weight : Tensor of shape (n_samples,), optional
+            Factors of the rows' losses, 1 on the average over the training rows.
 
         Returns
         -------
         Losses
+            Means over the rows.
         """
         path, weight = self.path, self.embedding.weight
         u = self.embedding(y)
@@ -135,12 +175,13 @@ class NoPropModel(nn.Module):
         z = self.schedule.signal(at) * u[:, None] + self.schedule.noise(at) * draws.eps
         logits = self.head(self.encoder(inputs), z, self.position(t))
         loss = self.variant.denoising_loss(path, weight, logits, z, t, u[:, None], draws.eps)
-        blocks = self.loss_weight * loss.mean((1, 2))
+        blocks = self.loss_weight * mean_over_rows(loss, sample_weight)
         zero = blocks.new_zeros(())
         if self.variant.trains_readout:
             end = u.new_tensor(path.horizon)
             last = self.schedule.signal(end) * u + self.schedule.noise(end) * draws.last
-            readout = nn.functional.cross_entropy(self.readout(last, weight), y)
+            miss = nn.functional.cross_entropy(self.readout(last, weight), y, reduction="none")
+            readout = mean_over_rows(miss[None, :, None], sample_weight)[0]
         else:
             readout = zero
             if self.embedding.trainable:
@@ -148,8 +189,12 @@ class NoPropModel(nn.Module):
                 guess = self.parameterization.label(logits, z, at, weight, self.schedule)
                 log_p = torch.log_softmax(self.readout(guess, weight), -1)
                 miss = -log_p.gather(-1, y.view(1, -1, 1, 1).expand(*log_p.shape[:-1], 1))
-                blocks = blocks + self.partition.span.length * miss.mean((1, 2, 3))
-        prior = prior_divergence(self.schedule, u).mean() if self.shares_parameters else zero
+                miss = mean_over_rows(miss.squeeze(-1), sample_weight)
+                blocks = blocks + self.partition.span.length * miss
+        prior = zero
+        if self.shares_parameters:
+            divergence = prior_divergence(self.schedule, u)
+            prior = mean_over_rows(divergence[None, :, None], sample_weight)[0]
         return Losses(blocks, readout, prior)
 
     def objective(self, losses: Losses, scale: Tensor) -> Tensor:

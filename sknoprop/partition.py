@@ -107,14 +107,17 @@ class Partition(nn.Module):
     times : Tensor of shape (n_grid,)
         Times at evenly spaced progress from 0 to 1, ascending from 0; between them progress is
         interpolated linearly.
+    n_split : int, default=1
+        Neighbouring blocks that came of one, see `split`.
     """
 
     times: Tensor
     edges: Tensor
 
-    def __init__(self, n_blocks: int, times: Tensor) -> None:
+    def __init__(self, n_blocks: int, times: Tensor, n_split: int = 1) -> None:
         super().__init__()
         self.n_blocks = n_blocks
+        self.n_split = n_split
         self.register_buffer("times", times)
         self.register_buffer("edges", torch.empty(0))
         self.edges = self.time_at(torch.arange(n_blocks + 1, device=times.device) / n_blocks)
@@ -150,6 +153,18 @@ class Partition(nn.Module):
     def span(self) -> BlockSpan:
         """Times each block owns and is trained on."""
         return BlockSpan(self.edges[:-1], self.edges[1:])
+
+    @property
+    def frame(self) -> BlockSpan:
+        """Times that a block's time input is relative to: its span, or that of what was split."""
+        edges = self.edges[:: self.n_split]
+        return BlockSpan(
+            edges[:-1].repeat_interleave(self.n_split), edges[1:].repeat_interleave(self.n_split)
+        )
+
+    def split(self, factor: int) -> Partition:
+        """Each block's progress in `factor` equal parts, time inputs as they were."""
+        return Partition(self.n_blocks * factor, self.times, self.n_split * factor)
 
     def time_at(self, progress: Tensor) -> Tensor:
         """Time at which `progress` is reached."""

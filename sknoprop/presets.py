@@ -48,6 +48,7 @@ def paper_parameters(variant: str) -> dict[str, Any]:
         "n_draws": 1,
         "n_train_draws": 1,
         "learning_rate": "constant",
+        "n_iter_no_change": None,
         "learning_rate_init": 1e-3,
         "weight_decay": 1e-3,
         "batch_size": 128,

@@ -22,7 +22,7 @@ def toy_model(n_classes=3, seed=0, **params):
     small = {"n_blocks": 4, "hidden_layer_sizes": (8,), "dropout": 0.0, "dtype": "float64"}
     X, y = toy_data(n_classes=n_classes)
     estimator = NoPropClassifier(**(small | params))
-    model = build_model(estimator.get_params(deep=False), X, y, Seeds(seed))
+    model = build_model(estimator.get_params(deep=False), X, y, Seeds(seed), n_classes)
     inputs = model.encoder.prepare(torch.tensor(X))
     return model, inputs, torch.tensor(y)
 

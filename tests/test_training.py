@@ -6,6 +6,7 @@ import torch
 from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
+from sknoprop.model import NoPropModel
 from sknoprop.training import Batches, NoiseSource
 from sknoprop.training.net import TrainingError
 from sknoprop.training.seeds import Seeds
@@ -51,7 +52,7 @@ def test_seeds_differ_by_purpose_and_block():
     assert len(first) == 30
 
 
-@pytest.mark.parametrize(("n", "batch_size", "sizes"), [(10, 4, [4, 4, 2]), (9, 8, [5, 4])])
+@pytest.mark.parametrize(("n", "batch_size", "sizes"), [(10, 4, [4, 3, 3]), (65, 64, [33, 32])])
 def test_an_epoch_is_every_row_once(n, batch_size, sizes):
     inputs = torch.arange(n, dtype=torch.float32)[:, None]
     order = torch.Generator().manual_seed(0)
@@ -116,15 +117,75 @@ def test_divergence_is_said_and_an_earlier_fit_survives():
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
-def test_verbose_prints_an_epoch_a_line(capsys):
-    NoPropClassifier(**SMALL, verbose=1).fit(*toy_data())
+def test_verbose_shows_a_bar_then_also_a_line_an_epoch(capsys):
+    NoPropClassifier(**SMALL, verbose=1, early_stopping=True).fit(*toy_data())
+    shown = capsys.readouterr()
+    assert "3 blocks" in shown.err
+    assert "4/4" in shown.err
+    assert "loss=" in shown.err
+    assert "validation=" in shown.err
+    assert shown.out == ""
+    NoPropClassifier(**SMALL, verbose=2).fit(*toy_data())
     assert "train_loss" in capsys.readouterr().out
     NoPropClassifier(**SMALL).fit(*toy_data())
-    assert capsys.readouterr().out == ""
+    shown = capsys.readouterr()
+    assert shown.out == shown.err == ""
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", torch.optim.RMSprop])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", "adamw", "sgd", torch.optim.RMSprop, torch.optim.Adagrad]
+)
 @pytest.mark.parametrize("learning_rate", ["constant", "one-cycle"])
 def test_optimizers(optimizer, learning_rate):
-    clf = NoPropClassifier(**SMALL, optimizer=optimizer, learning_rate=learning_rate)
+    """With momentum, betas or neither, with weight decay or without."""
+    options = {"learning_rate": learning_rate, "n_iter_no_change": None}
+    clf = NoPropClassifier(**SMALL, optimizer=optimizer, **options)
     assert np.isfinite(clf.fit(*toy_data()).loss_curve_).all()
+
+
+class Interrupting(Callback):
+    """Ctrl-C in the middle of an epoch, or a callback's way of ending training."""
+
+    def __init__(self, epoch, batch=None):
+        self.epoch, self.batch, self.seen = epoch, batch, 0
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.seen = 0
+
+    def on_batch_end(self, net, training, **kwargs):
+        self.seen += 1
+        if self.batch == self.seen and len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.batch is None and len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("epoch", "batch", "n_iter"), [(2, None, 2), (3, 1, 2), (1, 1, 0)])
+def test_a_callback_may_end_training(epoch, batch, n_iter):
+    clf = NoPropClassifier(**SMALL, callbacks=[Interrupting(epoch, batch)]).fit(*toy_data())
+    assert clf.n_iter_ == n_iter
+    assert clf.loss_curve_.shape == (n_iter, 3)
+    assert clf.predict(toy_data()[0]).shape == (40,)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_user_who_interrupts_gets_no_half_trained_model(epoch, monkeypatch):
+    X, y = toy_data()
+    clf = NoPropClassifier(**SMALL).fit(X, y)
+    before, n_steps = clf.predict_proba(X), 0
+    losses = NoPropModel.losses
+
+    def interrupted(*args):
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == epoch:
+            raise KeyboardInterrupt
+        return losses(*args)
+
+    monkeypatch.setattr(NoPropModel, "losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X[:, :2], y)
+    assert n_steps == epoch
+    np.testing.assert_array_equal(clf.predict_proba(X), before)

@@ -15,7 +15,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Generators", "StackedBatchNorm", "StackedDropout", "StackedLinear", "take_blocks"]
+__all__ = [
+    "STACKED",
+    "Generators",
+    "StackedBatchNorm",
+    "StackedDropout",
+    "StackedLinear",
+    "take_blocks",
+]
 
 #: One random generator a block.
 Generators = Sequence[torch.Generator]
@@ -125,6 +132,10 @@ class StackedBatchNorm(nn.Module):
         factor = self.weight * torch.rsqrt(var + self.eps)
         out = rows * factor[:, None] + (self.bias - mean * factor)[:, None]
         return out.view(x.shape)
+
+
+#: Layers whose tensors have an axis of blocks.
+STACKED = (StackedLinear, StackedBatchNorm)
 
 
 class StackedDropout(nn.Module):

@@ -1,6 +1,20 @@
 """Training: one step for all blocks, on data that stay on the device."""
 
 from sknoprop.training.batches import Batches, NoiseSource
-from sknoprop.training.net import BlockNet, train
+from sknoprop.training.loop import Rows, Settings, Trained, train
+from sknoprop.training.net import BlockNet, TrainingError
+from sknoprop.training.progress import EpochBar
+from sknoprop.training.stopping import Validation
 
-__all__ = ["Batches", "BlockNet", "NoiseSource", "train"]
+__all__ = [
+    "Batches",
+    "BlockNet",
+    "EpochBar",
+    "NoiseSource",
+    "Rows",
+    "Settings",
+    "Trained",
+    "TrainingError",
+    "Validation",
+    "train",
+]

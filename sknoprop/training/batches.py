@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from sknoprop.model import Draws
 from sknoprop.networks.stacked import Generators
 
 __all__ = ["Batch", "Batches", "NoiseSource"]
+
+T = TypeVar("T")
 
 #: Random numbers drawn at once for one block, about: one call a block then serves many steps.
 CHUNK_NUMBERS = 2**18
@@ -25,6 +29,7 @@ class Batch:
     inputs: Tensor
     y: Tensor
     draws: Draws
+    sample_weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -52,11 +57,6 @@ class NoiseSource:
     dim: int
     timed: bool
 
-    def rows_at_once(self, batch_size: int) -> int:
-        """Rows to draw for in one go: whole batches, and independent of the number of blocks."""
-        batches = CHUNK_NUMBERS // (self.n_draws * self.dim * batch_size)
-        return max(batches, 1) * batch_size
-
     def draw(self, n_rows: int, like: Tensor) -> Draws:
         """Draws for `n_rows` rows, of the dtype and device of `like`."""
         n_blocks = len(self.generators)
@@ -70,11 +70,17 @@ class NoiseSource:
         return Draws(eps, uniform, last)
 
 
+def _batched(items: Iterator[T], n: int) -> Iterator[list[T]]:
+    # itertools has this from Python 3.12 on.
+    while chunk := list(islice(items, n)):
+        yield chunk
+
+
 class Batches:
     """One epoch's mini-batches each time it is iterated over.
 
     Rows are shuffled anew each epoch and gathered by index on the device: no sample is touched
-    one by one. Batches are of one size, as small as their number allows; the last may be smaller.
+    one by one. Sizes of batches differ by one row at most.
 
     Parameters
     ----------
@@ -86,6 +92,8 @@ class Batches:
     order : torch.Generator
         Decides the order of rows; on the CPU.
     noise : NoiseSource
+    sample_weight : Tensor of shape (n_samples,), optional
+        Positive, of mean one.
     """
 
     def __init__(
@@ -95,13 +103,14 @@ class Batches:
         batch_size: int,
         order: torch.Generator,
         noise: NoiseSource,
+        sample_weight: Tensor | None = None,
     ) -> None:
         self.inputs = inputs
         self.y = y
         self.order = order
         self.noise = noise
+        self.sample_weight = sample_weight
         self.n_batches = math.ceil(len(y) / batch_size)
-        self.batch_size = math.ceil(len(y) / self.n_batches)
 
     def __len__(self) -> int:
         return self.n_batches
@@ -109,15 +118,19 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         n = len(self.y)
         order = torch.randperm(n, generator=self.order).to(self.y.device)
-        chunk = self.noise.rows_at_once(self.batch_size)
-        for first in range(0, n, chunk):
-            rows = order[first : first + chunk]
-            draws = self.noise.draw(len(rows), self.inputs)
-            for start in range(0, len(rows), self.batch_size):
-                part = slice(start, start + self.batch_size)
-                index = rows[part]
+        bounds = [n * i // self.n_batches for i in range(self.n_batches + 1)]
+        # Noise is drawn for several batches in one call, however many blocks there are.
+        per_row = self.noise.n_draws * self.noise.dim
+        at_once = max(CHUNK_NUMBERS * self.n_batches // (n * per_row), 1)
+        for chunk in _batched(pairwise(bounds), at_once):
+            first = chunk[0][0]
+            draws = self.noise.draw(chunk[-1][1] - first, self.inputs)
+            for start, stop in chunk:
+                index = order[start:stop]
+                part = slice(start - first, stop - first)
                 yield Batch(
                     self.inputs[index],
                     self.y[index],
                     Draws(draws.eps[:, part], draws.uniform[:, part], draws.last[part]),
+                    None if self.sample_weight is None else self.sample_weight[index],
                 )

@@ -7,55 +7,109 @@ keeps epochs only, with one loss a block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer, LRScheduler
-from torch import nn
+from skorch.callbacks import Callback, EpochTimer
 
-from sknoprop.model import NoPropModel
-from sknoprop.networks.stacked import StackedDropout
 from sknoprop.training.batches import Batch, Batches
-from sknoprop.training.seeds import Seeds
+from sknoprop.training.stopping import Stopping, Validation
 
-__all__ = ["BlockNet", "TrainingError", "train"]
-
-
-#: Optimisers with a fused step on every device.
-FUSED = (torch.optim.Adam, torch.optim.AdamW)
+__all__ = ["BlockNet", "Course", "TrainingError"]
 
 
 class TrainingError(RuntimeError):
     """Training could not go on; the message says where and why."""
 
 
-class BlockNet(NeuralNet):
-    """A skorch net over a `NoPropModel`.
+class _Stop(Exception):
+    """A callback, or the rule of stopping, ends training: all is well."""
 
-    Callbacks see what they see in any skorch net, with one difference: a batch's losses are not
-    in the history. At the end of an epoch it has ``train_loss`` (the objective, the sum over
-    blocks) and ``block_losses`` (a list, one mean squared error a block, weighted as in the
-    paper).
+
+class _Interrupt(BaseException):
+    """The user ended training; unlike KeyboardInterrupt, skorch lets it through."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training goes through: the data, the rule of stopping, the cycle of step sizes."""
+
+    batches: Batches
+    validation: Validation | None
+    stopping: Stopping | None
+    one_cycle: bool
+
+
+class BlockNet(NeuralNet):
+    """A skorch net over a `NoPropModel`; it is trained on a `Course`.
+
+    Callbacks see what they see in any skorch net, with one difference: single batches are not in
+    the history. At the end of an epoch it has
+
+    * ``train_loss``, the objective: the sum over blocks, each divided by its scale;
+    * ``block_losses``, a list of one weighted mean squared error a block;
+    * with held-out rows ``valid_loss``, the log loss of the class probabilities, and
+      ``block_valid_losses``, those of each block's own;
+    * ``train_loss_best`` and ``valid_loss_best``: whether they are the lowest so far.
     """
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return [("epoch_timer", EpochTimer())]
 
-    def get_split_datasets(self, X: Batches, y: None = None, **fit_params: Any) -> tuple:
-        return X, None
+    def get_split_datasets(self, X: Course, y: None = None, **fit_params: Any) -> tuple:
+        return X.batches, X.validation
 
-    def get_iterator(self, dataset: Batches, training: bool = False) -> Batches:
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         return dataset
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):  # type: ignore[no-untyped-def]
         with torch.no_grad():
             self.scale_ = self.module_.scale()
+        self.stopping_ = X.stopping
+        self.done_ = False
+        self.cycle_ = None
+        n_steps = self.max_epochs * len(X.batches)
+        # A cycle of one step would be its end, where steps are next to nothing.
+        if X.one_cycle and n_steps > 1:
+            defaults = self.optimizer_.defaults
+            self.cycle_ = torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer_,
+                max_lr=self.lr,
+                total_steps=n_steps,
+                cycle_momentum="momentum" in defaults or "betas" in defaults,
+            )
+
+    def fit_loop(self, *args: Any, **kwargs: Any) -> BlockNet:
+        # skorch takes any KeyboardInterrupt for the end of training. Its callbacks end it so
+        # (see `notify`); a user who interrupts must not get a half-trained model instead.
+        try:
+            super().fit_loop(*args, **kwargs)
+        except _Stop:
+            pass
+        except KeyboardInterrupt as interrupt:
+            raise _Interrupt from interrupt
+        return self
+
+    def partial_fit(self, *args: Any, **kwargs: Any) -> BlockNet:
+        try:
+            super().partial_fit(*args, **kwargs)
+        except _Interrupt as interrupt:
+            raise KeyboardInterrupt from interrupt
+        return self
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt:
+            raise _Stop from None
+        if method_name == "on_epoch_end" and self.done_:
+            raise _Stop
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
-        losses = self.module_.losses(batch.inputs, batch.y, batch.draws)
+        losses = self.module_.losses(batch.inputs, batch.y, batch.draws, batch.sample_weight)
         objective = self.module_.objective(losses, self.scale_)
         objective.backward()
         return {"loss": objective.detach(), "y_pred": losses.blocks.detach()}
@@ -63,25 +117,28 @@ class BlockNet(NeuralNet):
     def run_single_epoch(  # type: ignore[no-untyped-def]
         self, iterator, training, prefix, step_fn, **fit_params
     ):
-        if iterator is None:
-            return
         self._set_training(training)
+        if training:
+            self._train_epoch(iterator, step_fn, **fit_params)
+        else:
+            self._judge_epoch(iterator)
+
+    def _train_epoch(self, batches: Batches, step_fn: Any, **fit_params: Any) -> None:
         # Totals stay on the device; reading them each step would make the host wait.
         total = torch.zeros((), device=self.scale_.device, dtype=self.scale_.dtype)
         blocks = torch.zeros_like(self.scale_)
-        for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
+        for batch in batches:
+            self.notify("on_batch_begin", batch=batch, training=True)
             step = step_fn(batch, **fit_params)
+            if self.cycle_ is not None:
+                self.cycle_.step()
             total += step["loss"] * len(batch)
             blocks += step["y_pred"] * len(batch)
-            self.notify("on_batch_end", batch=batch, training=training, **step)
-        n_rows = len(iterator.y)
-        self.history.record(f"{prefix}_loss", total.item() / n_rows)
-        self.history.record("block_losses", (blocks / self.scale_ / n_rows).tolist())
-        self._check_finite()
-
-    def _check_finite(self) -> None:
-        losses = torch.tensor(self.history[-1, "block_losses"])
+            self.notify("on_batch_end", batch=batch, training=True, **step)
+        n_rows = len(batches.y)
+        losses = blocks / self.scale_ / n_rows
+        self._record("train_loss", total.item() / n_rows)
+        self.history.record("block_losses", losses.tolist())
         if not torch.isfinite(losses).all():
             bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
             raise TrainingError(
@@ -89,77 +146,16 @@ class BlockNet(NeuralNet):
                 "has diverged. Lower learning_rate_init, or check the scale of X."
             )
 
+    def _judge_epoch(self, validation: Validation | None) -> None:
+        losses = torch.tensor(self.history[-1, "block_losses"])
+        if validation is not None:
+            losses, together = validation.log_loss(self.module_)
+            self._record("valid_loss", together)
+            self.history.record("block_valid_losses", losses.tolist())
+        if self.stopping_ is not None:
+            self.done_ = self.stopping_.update(losses)
 
-def train(
-    model: NoPropModel,
-    batches: Batches,
-    *,
-    optimizer: type[torch.optim.Optimizer],
-    learning_rate: float,
-    weight_decay: float,
-    one_cycle: bool,
-    n_epochs: int,
-    callbacks: Sequence[Any],
-    seeds: Seeds,
-) -> BlockNet:
-    """Train all blocks of a model in place.
-
-    Parameters
-    ----------
-    model : NoPropModel
-        On its device.
-    batches : Batches
-    optimizer : type
-    learning_rate, weight_decay : float
-        With `one_cycle` the former is the largest learning rate.
-    one_cycle : bool
-        Whether the learning rate rises to its largest value in the first 30 % of all steps and
-        falls to near zero in the rest (Smith & Topin 2018, arXiv:1708.07120); else constant.
-    n_epochs : int
-    callbacks : sequence
-        As skorch takes them.
-    seeds : Seeds
-
-    Returns
-    -------
-    BlockNet
-        With its history.
-    """
-    device = model.embedding.weight.device
-    generators = seeds.block_generators("dropout", model.n_blocks, device)
-    dropouts = [m for m in model.modules() if isinstance(m, StackedDropout) and m.p > 0]
-    own: list[Any] = []
-    if one_cycle:
-        own.append(
-            (
-                "learning_rate",
-                LRScheduler(
-                    torch.optim.lr_scheduler.OneCycleLR,
-                    max_lr=learning_rate,
-                    total_steps=n_epochs * len(batches),
-                    step_every="batch",
-                    event_name=None,
-                ),
-            )
-        )
-    net = BlockNet(
-        model,
-        criterion=nn.Identity,
-        optimizer=optimizer,
-        max_epochs=n_epochs,
-        callbacks=[*own, *callbacks],
-        device=None,
-        lr=learning_rate,
-        optimizer__weight_decay=weight_decay,
-        # One pass over each parameter instead of one for each term of its update.
-        **({"optimizer__fused": True} if optimizer in FUSED else {}),
-    )
-    try:
-        for dropout in dropouts:
-            dropout.generators = generators
-        net.fit(batches, None)
-    finally:
-        for dropout in dropouts:
-            dropout.generators = None
-        model.eval()
-    return net
+    def _record(self, name: str, value: float) -> None:
+        before = [epoch[name] for epoch in self.history[:-1] if name in epoch]
+        self.history.record(name, value)
+        self.history.record(f"{name}_best", not before or value < min(before))

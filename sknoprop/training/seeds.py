@@ -14,7 +14,15 @@ import torch
 __all__ = ["Seeds"]
 
 #: What a generator is for; part of its key, so never renumber.
-_PURPOSES = {"init": 0, "noise": 1, "dropout": 2, "order": 3, "shared": 4, "predict": 5}
+_PURPOSES = {
+    "init": 0,
+    "noise": 1,
+    "dropout": 2,
+    "order": 3,
+    "shared": 4,
+    "predict": 5,
+    "split": 6,
+}
 
 
 class Seeds:
@@ -24,19 +32,26 @@ class Seeds:
     ----------
     entropy : int
         Non-negative.
+    epoch : int, default=0
+        Epochs trained before, where training goes on: it then gets numbers of its own.
     """
 
-    def __init__(self, entropy: int) -> None:
+    def __init__(self, entropy: int, epoch: int = 0) -> None:
         self.entropy = entropy
+        self.epoch = epoch
 
     def generator(
         self, purpose: str, block: int = 0, device: torch.device | str = "cpu"
     ) -> torch.Generator:
         """A fresh generator for `purpose` of `block`, at its start."""
-        key = (_PURPOSES[purpose], block)
+        key = (_PURPOSES[purpose], block, *([self.epoch] if self.epoch else []))
         state = np.random.SeedSequence(self.entropy, spawn_key=key).generate_state(1, np.uint64)
         # torch takes seeds below 2**63 on all devices.
         return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
+
+    def numpy(self, purpose: str) -> np.random.RandomState:
+        """A fresh generator of numpy's, for scikit-learn's tools."""
+        return np.random.RandomState(self.generator(purpose).initial_seed() % 2**32)
 
     def block_generators(
         self, purpose: str, n_blocks: int, device: torch.device | str = "cpu"

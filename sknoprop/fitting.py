@@ -1,0 +1,203 @@
+"""From checked data and parameters to a trained model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from skorch.callbacks import PrintLog
+from torch import Tensor
+
+from sknoprop._parameters import OPTIMIZERS
+from sknoprop.kernels import shared_draws
+from sknoprop.model import NoPropModel
+from sknoprop.training import EpochBar, Rows, Settings, Trained, Validation, train
+from sknoprop.training.seeds import Seeds
+
+__all__ = [
+    "Data",
+    "fit_model",
+    "hold_out",
+    "prediction_draws",
+    "tensors",
+    "training_settings",
+    "weighted_data",
+]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows that count.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,), int64
+        Numbers of the classes.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+        Positive, of mean one; None if all are equal.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    sample_weight: np.ndarray | None = None
+
+    def take(self, index: np.ndarray) -> Data:
+        """Some of the rows."""
+        weight = None if self.sample_weight is None else self.sample_weight[index]
+        return weighted_data(self.X[index], self.y[index], weight)
+
+
+def weighted_data(X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None) -> Data:
+    """Drop rows of weight zero and scale weights to mean one.
+
+    Raises
+    ------
+    ValueError
+        If no weight is positive.
+    """
+    if sample_weight is None:
+        return Data(X, y)
+    counts = sample_weight > 0
+    if not counts.any():
+        raise ValueError(
+            "NoPropClassifier needs a row of positive weight. Got sample_weight (times "
+            "class_weight) of zero for all rows."
+        )
+    if not counts.all():
+        X, y, sample_weight = X[counts], y[counts], sample_weight[counts]
+    if (sample_weight == sample_weight[0]).all():
+        return Data(X, y)
+    scaled = sample_weight / sample_weight.max()  # first, lest a sum of huge weights overflow
+    return Data(X, y, scaled / scaled.mean())
+
+
+def hold_out(data: Data, fraction: float, seeds: Seeds) -> tuple[Data, Data]:
+    """Split rows into those to train on and those to validate with.
+
+    Classes keep their shares as far as their rows allow; the only row of a class is trained on.
+
+    Raises
+    ------
+    ValueError
+        If too few rows are left for either.
+    """
+    n = len(data.y)
+    counts = np.bincount(data.y)
+    free = np.flatnonzero(counts[data.y] > 1)
+    n_held = round(fraction * n)
+    if not 0 < n_held < len(free):
+        raise ValueError(
+            f"early_stopping holds out validation_fraction={fraction} of {n} rows, which leaves "
+            "none to train on or none to validate with. Pass X_val and y_val, change "
+            "validation_fraction, or set early_stopping=False."
+        )
+    n_classes = np.count_nonzero(counts > 1)
+    stratify = data.y[free] if min(n_held, len(free) - n_held) >= n_classes else None
+    rest, held = train_test_split(
+        free, test_size=n_held, stratify=stratify, random_state=seeds.numpy("split")
+    )
+    alone = np.flatnonzero(counts[data.y] == 1)
+    return data.take(np.sort(np.concatenate([rest, alone]))), data.take(np.sort(held))
+
+
+def training_settings(params: dict[str, Any], n_samples: int, streaming: bool) -> Settings:
+    """How to train on `n_samples` rows; `streaming` is one epoch of constant step size."""
+    one_cycle = params["learning_rate"] == "one-cycle" and not streaming
+    batch_size, n_epochs = params["batch_size"], params["max_iter"]
+    if batch_size == "auto":
+        batch_size = min(256, max(64, n_samples // 32))
+    if streaming:
+        n_epochs = 1
+    elif n_epochs == "auto" and not one_cycle:
+        n_epochs = 200
+    elif n_epochs == "auto":
+        n_epochs = round(60 * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)))
+        n_epochs = max(n_epochs, math.ceil(150 / math.ceil(n_samples / batch_size)))
+    callbacks = list(params["callbacks"] or [])
+    if params["verbose"] and not streaming:
+        callbacks.append(EpochBar(n_epochs))
+    if params["verbose"] > 1:
+        callbacks.append(PrintLog(keys_ignored=["block_losses", "block_valid_losses"]))
+    optimizer = params["optimizer"]
+    return Settings(
+        optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
+        learning_rate=params["learning_rate_init"],
+        weight_decay=params["weight_decay"],
+        one_cycle=one_cycle,
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        n_draws=params["n_train_draws"],
+        early_stopping=params["early_stopping"] and not streaming,
+        tol=params["tol"],
+        n_iter_no_change=None if streaming else params["n_iter_no_change"],
+        callbacks=callbacks,
+        verbose=max(params["verbose"] - 1, 0),
+    )
+
+
+def fit_model(
+    model: NoPropModel,
+    data: Data,
+    validation: Data | None,
+    n_draws: int,
+    settings: Settings,
+    seeds: Seeds,
+    before: Trained | None = None,
+) -> Trained:
+    """Train a model, on its device and in place.
+
+    Parameters
+    ----------
+    model : NoPropModel
+    data : Data
+    validation : Data or None
+        Rows to judge each epoch by.
+    n_draws : int
+        Draws of the kernels that judge them: those of prediction.
+    settings : Settings
+    seeds : Seeds
+    before : Trained, optional
+        What earlier training left.
+
+    Returns
+    -------
+    Trained
+    """
+    rows = _on_device(model, data)
+    judge = None
+    if validation is not None:
+        held = _on_device(model, validation)
+        eps = prediction_draws(model, n_draws, seeds.entropy)
+        judge = Validation(held.inputs, held.y, held.sample_weight, eps)
+    return train(model, rows, judge, settings, seeds, before)
+
+
+def prediction_draws(model: NoPropModel, n_draws: int, entropy: int) -> Tensor:
+    """Draws of all class kernels of a model, the same for every row: ``(n_draws, dim)``."""
+    generator = Seeds(entropy).generator("predict")
+    return shared_draws(n_draws, model.embedding.dim, generator).to(model.embedding.weight)
+
+
+def tensors(X: np.ndarray, size: int, device: torch.device) -> Iterator[Tensor]:
+    """Rows of `X` on the device, at most `size` at a time."""
+    for start in range(0, len(X), size):
+        # A copy: torch takes neither read-only arrays nor negative strides.
+        yield torch.as_tensor(np.array(X[start : start + size]), device=device)
+
+
+@torch.no_grad()
+def _on_device(model: NoPropModel, data: Data) -> Rows:
+    device = model.embedding.weight.device
+    inputs = torch.cat([model.encoder.prepare(x) for x in tensors(data.X, 2**14, device)])
+    weight = data.sample_weight
+    return Rows(
+        inputs,
+        torch.as_tensor(data.y, device=device),
+        None if weight is None else torch.as_tensor(weight, device=device).to(inputs.dtype),
+    )

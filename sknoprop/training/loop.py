@@ -1,0 +1,177 @@
+"""Training as a function: from a model and rows to what the next training may go on from."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.history import History
+from torch import Tensor, nn
+
+from sknoprop.model import NoPropModel
+from sknoprop.networks.stacked import StackedDropout
+from sknoprop.training.batches import Batches, NoiseSource
+from sknoprop.training.net import BlockNet, Course
+from sknoprop.training.seeds import Seeds
+from sknoprop.training.stopping import Stopping, Validation
+
+__all__ = ["Rows", "Settings", "Trained", "train"]
+
+#: Optimisers with a fused step on every device.
+FUSED = (torch.optim.Adam, torch.optim.AdamW)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows on the model's device.
+
+    Inputs are prepared by the encoder; weights are positive with mean one, or None for all equal.
+    """
+
+    inputs: Tensor
+    y: Tensor
+    sample_weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train."""
+
+    optimizer: type[torch.optim.Optimizer]
+    learning_rate: float
+    """The largest of the cycle with `one_cycle`."""
+    weight_decay: float
+    one_cycle: bool
+    """Whether the learning rate rises to its largest value in the first 30 % of all steps and
+    falls to near zero in the rest (Smith & Topin 2018, arXiv:1708.07120), with momentum moving
+    the other way; else both are constant."""
+    n_epochs: int
+    batch_size: int
+    n_draws: int
+    early_stopping: bool = False
+    tol: float = 0.0
+    n_iter_no_change: int | None = None
+    callbacks: Sequence[Any] = ()
+    verbose: int = 0
+    """skorch's: what its callbacks print."""
+
+
+@dataclass
+class Trained:
+    """Where a training ended."""
+
+    history: History = field(default_factory=History)
+    optimizer: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """State of the optimiser for each parameter, by its number in the model."""
+
+
+def train(
+    model: NoPropModel,
+    rows: Rows,
+    validation: Validation | None,
+    settings: Settings,
+    seeds: Seeds,
+    before: Trained | None = None,
+) -> Trained:
+    """Train all blocks of a model in place.
+
+    Parameters
+    ----------
+    model : NoPropModel
+        On its device.
+    rows : Rows
+    validation : Validation or None
+    settings : Settings
+    seeds : Seeds
+    before : Trained, optional
+        Of an earlier training that this one continues; it is left as it is.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    TrainingError
+        If a loss is not finite.
+    """
+    device = rows.y.device
+    noise = NoiseSource(
+        seeds.block_generators("noise", model.n_blocks, device),
+        seeds.generator("shared", 1, device),
+        n_draws=settings.n_draws,
+        dim=model.embedding.dim,
+        timed=not model.variant.single_level,
+    )
+    order = seeds.generator("order")
+    batches = Batches(rows.inputs, rows.y, settings.batch_size, order, noise, rows.sample_weight)
+    model.unfreeze()
+    stopping = _stopping(model, settings)
+    dropouts = [m for m in model.modules() if isinstance(m, StackedDropout) and m.p > 0]
+    generators = seeds.block_generators("dropout", model.n_blocks, device)
+    net = BlockNet(
+        model,
+        criterion=nn.Identity,
+        optimizer=settings.optimizer,
+        max_epochs=settings.n_epochs,
+        callbacks=list(settings.callbacks),
+        device=None,
+        lr=settings.learning_rate,
+        verbose=settings.verbose,
+        **_optimizer_options(settings),
+    ).initialize()
+    if before is not None:
+        net.history_ = copy.deepcopy(before.history)
+        _resume(net.optimizer_, before.optimizer)
+    try:
+        for dropout in dropouts:
+            dropout.generators = generators
+        net.partial_fit(Course(batches, validation, stopping, settings.one_cycle), None)
+    finally:
+        for dropout in dropouts:
+            dropout.generators = None
+        model.eval().requires_grad_(False)
+    if len(net.history) and "block_losses" not in net.history[-1]:
+        net.history_.pop()  # a callback ended training in the middle of an epoch
+    if stopping is not None:
+        stopping.restore()
+        ended = len(net.history) - (len(before.history) if before else 0) < settings.n_epochs
+        if stopping.patience is not None and not ended and not stopping.done.all():
+            warnings.warn(
+                f"Maximum iterations ({settings.n_epochs}) reached, and the loss of "
+                f"{int((~stopping.done).sum())} of {model.n_blocks} blocks still falls. Increase "
+                "max_iter, or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+    return Trained(net.history, net.optimizer_.state_dict()["state"])
+
+
+def _stopping(model: NoPropModel, settings: Settings) -> Stopping | None:
+    # A cycle is meant to be run to its end, where most of its gain is.
+    patience = None if settings.one_cycle else settings.n_iter_no_change
+    if patience is None and not settings.early_stopping:
+        return None
+    return Stopping(model, settings.tol, patience, keep_best=settings.early_stopping)
+
+
+def _optimizer_options(settings: Settings) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if "weight_decay" in inspect.signature(settings.optimizer).parameters:
+        options["optimizer__weight_decay"] = settings.weight_decay
+    if settings.optimizer in FUSED:
+        # One pass over each parameter instead of one for each term of its update.
+        options["optimizer__fused"] = True
+    return options
+
+
+def _resume(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """Give an optimiser the moments of an earlier one; its step sizes stay its own."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})

@@ -1,0 +1,43 @@
+"""The progress bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skorch.callbacks import Callback
+from tqdm import tqdm
+
+__all__ = ["EpochBar"]
+
+
+class EpochBar(Callback):
+    """One bar for a whole training: epochs done, losses, time left.
+
+    skorch's own bar is one of batches, anew each epoch.
+
+    Parameters
+    ----------
+    n_epochs : int
+    """
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Show the bar."""
+        n_blocks = net.module_.n_blocks
+        blocks = f"{n_blocks} block{'s' if n_blocks > 1 else ''}"
+        self.bar_ = tqdm(total=self.n_epochs, desc=f"NoProp, {blocks}", unit="epoch")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Move it on."""
+        epoch = net.history[-1]
+        shown = {"loss": f"{epoch['train_loss'] / net.module_.n_blocks:.4f}"}
+        if "valid_loss" in epoch:
+            shown["validation"] = f"{epoch['valid_loss']:.4f}"
+        self.bar_.set_postfix(shown, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Leave it as it is."""
+        self.bar_.close()
