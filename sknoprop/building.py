@@ -56,10 +56,13 @@ def build_model(params: dict[str, Any], X: np.ndarray, y: np.ndarray, seeds: See
     encoding = NumberEncoding(X, params["n_bins"])
     embedding = _embedding(params, encoding, X, y, len(counts), seeds)
     weight = embedding.weight.detach()
-    cut = params["partition"] if params["partition"] != "auto" else variant.partition
-    horizon = variant.horizon(schedule)
+    cut = params["partition"]
+    if cut == "auto":
+        # A cut by the information of a schedule that training moves would soon be out of date,
+        # and its last edge could come to lie far before the label.
+        cut = "uniform" if schedule.trainable else variant.partition
     if cut == "uniform":
-        partition = Partition.uniform(params["n_blocks"], horizon)
+        partition = Partition.uniform(params["n_blocks"], variant.horizon(schedule))
     else:
         partition = Partition.by_information(params["n_blocks"], schedule, weight, prior)
     signal, noise = variant.readout_level(schedule, embedding.trainable)

@@ -67,7 +67,8 @@ default="auto"
     partition : {"auto", "uniform", "information"}, default="auto"
         How time is cut into blocks, see `sknoprop.partition`: evenly, or so that each block has
         the same amount of label information to recover. "auto" is "uniform" for "dt", whose
-        schedule is its grid, and "information" for "ct" and "fm".
+        schedule is its grid, and "information" for "ct" and "fm"; with a learned schedule it is
+        "uniform", since the information is that of the schedule before training.
 
     embedding : {"one-hot", "learned", "prototype"} or array-like of shape \
 (n_classes, embedding_dim), default="one-hot"
