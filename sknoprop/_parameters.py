@@ -153,8 +153,8 @@ def check_parameters(params: dict[str, Any]) -> None:
                 )
 
 
-def check_embedding_array(embedding: Any, n_classes: int) -> np.ndarray:
-    """Check an embedding matrix of the user's.
+def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndarray:
+    """An embedding matrix of the user's in the dtype of the model, checked in it.
 
     Raises
     ------
@@ -162,7 +162,8 @@ def check_embedding_array(embedding: Any, n_classes: int) -> np.ndarray:
         If it is not a finite matrix with one distinct row a class.
     """
     try:
-        array = np.asarray(embedding, dtype=np.float64)
+        with np.errstate(over="ignore"):  # said below
+            array = np.asarray(embedding, dtype=np.float64).astype(dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"The 'embedding' parameter of NoPropClassifier must be numeric: {error}"
@@ -175,11 +176,12 @@ def check_embedding_array(embedding: Any, n_classes: int) -> np.ndarray:
         )
     if not np.isfinite(array).all():
         raise ValueError(
-            "The 'embedding' parameter of NoPropClassifier must be finite. Got NaN or infinity."
+            f"The 'embedding' parameter of NoPropClassifier must be finite in {dtype}. Got NaN, "
+            "infinity or a number too large."
         )
     if len(np.unique(array, axis=0)) < n_classes:
         raise ValueError(
-            "The 'embedding' parameter of NoPropClassifier must have distinct rows: two classes "
-            "with one embedding cannot be told apart."
+            f"The 'embedding' parameter of NoPropClassifier must have distinct rows in {dtype}: "
+            "two classes with one embedding cannot be told apart. Got equal rows."
         )
     return array

@@ -107,8 +107,9 @@ def _embedding(
 ) -> ClassEmbedding:
     choice = params["embedding"]
     if not isinstance(choice, str):
-        array = check_embedding_array(choice, n_classes)
-        return fixed_embedding(torch.tensor(array, dtype=torch.float32))
+        return fixed_embedding(
+            torch.tensor(check_embedding_array(choice, n_classes, params["dtype"]))
+        )
     if choice == "one-hot":
         return one_hot_embedding(n_classes)
     if choice == "learned":

@@ -339,6 +339,9 @@ def test_embedding_is_reported(iris):
     X, y = iris
     given = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     np.testing.assert_allclose(small(embedding=given).fit(X, y).embedding_, given)
+    close = [[0.1], [0.1 + 1e-12], [1.0]]
+    double = small(embedding=close, dtype="float64", max_iter=1).fit(X, y)
+    np.testing.assert_array_equal(double.embedding_, close)
     learned = small(embedding="learned", embedding_dim=5).fit(X, y).embedding_
     assert learned.shape == (3, 5)
     assert not np.allclose(learned @ learned.T, np.eye(3), atol=1e-4), "it has moved"
@@ -389,7 +392,9 @@ def test_embedding_is_reported(iris):
         ({"schedule": LearnedSchedule(), "variant": "fm"}, r"learned 'schedule'.*variant='fm'"),
         ({"embedding": np.eye(4)}, r"'embedding'.*each of the 3 classes.*shape \(4, 4\)"),
         ({"embedding": np.ones((3, 2))}, r"'embedding'.*distinct rows"),
+        ({"embedding": [[1.0], [1.0 + 1e-9], [2.0]]}, r"'embedding'.*distinct rows in float32"),
         ({"embedding": [[1.0], [np.nan], [2.0]]}, r"'embedding'.*finite"),
+        ({"embedding": [[1.0], [1e39], [2.0]]}, r"'embedding'.*finite in float32.*too large"),
         ({"embedding": [["a"], ["b"], ["c"]]}, r"'embedding'.*numeric"),
         ({"embedding": np.zeros(3)}, r"'embedding'.*shape \(3,\)"),
     ],
