@@ -44,6 +44,20 @@ class _Names(StrOptions):
         return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}"
 
 
+class _OptimizerClass(HasMethods):
+    """A class to make optimisers of; an instance would hold another model's parameters."""
+
+    # scikit-learn takes only constraints of its own kinds.
+    def __init__(self) -> None:
+        super().__init__(["step", "zero_grad"])
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        return isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+
+    def __str__(self) -> str:
+        return "a subclass of torch.optim.Optimizer"
+
+
 def _positive_int() -> Interval:
     return Interval(Integral, 1, None, closed="left")
 
@@ -69,7 +83,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_steps": [_positive_int(), None],
     "n_draws": [_positive_int()],
     "n_train_draws": [_positive_int()],
-    "optimizer": [_Names(set(OPTIMIZERS)), HasMethods(["step", "zero_grad"])],
+    "optimizer": [_Names(set(OPTIMIZERS)), _OptimizerClass()],
     "learning_rate": [_Names({"constant", "one-cycle"})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],

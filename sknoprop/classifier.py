@@ -132,7 +132,7 @@ default="auto"
     n_train_draws : int, default=2
         Noise draws for each row in a training step; they share the row's features.
 
-    optimizer : {"adamw", "adam", "sgd"} or torch optimizer class, default="adamw"
+    optimizer : {"adamw", "adam", "sgd"} or subclass of torch.optim.Optimizer, default="adamw"
         Element-wise optimisers treat blocks as if each had its own.
 
     learning_rate : {"one-cycle", "constant"}, default="one-cycle"

@@ -377,6 +377,11 @@ def test_embedding_is_reported(iris):
         ({"n_draws": 0}, r"'n_draws'.*Got 0"),
         ({"n_train_draws": 0}, r"'n_train_draws'.*Got 0"),
         ({"optimizer": "adamax"}, r"'optimizer'.*'adamw'.*Got 'adamax'"),
+        (
+            {"optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)},
+            r"'optimizer'.*'sgd'.*or a subclass of torch.optim.Optimizer. Got SGD",
+        ),
+        ({"optimizer": LogisticRegression}, r"'optimizer'.*a subclass of torch.optim.Optimizer"),
         ({"learning_rate": "fast"}, r"'learning_rate'.*'one-cycle'"),
         ({"learning_rate_init": 0.0}, r"'learning_rate_init'.*Got 0.0"),
         ({"weight_decay": -1.0}, r"'weight_decay'.*Got -1.0"),
