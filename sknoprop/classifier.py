@@ -450,7 +450,7 @@ default="auto"
         -------
         ndarray of shape (n_blocks, n_samples, n_classes), float64
         """
-        return self._by_rows(X, kernel_probabilities)
+        return self._by_rows(self._check(X), kernel_probabilities)
 
     def predict_class_kernel(self, X):
         """Class kernel of each block for each row.
@@ -466,7 +466,7 @@ default="auto"
         -------
         ndarray of shape (n_blocks, n_samples, n_classes, n_classes)
         """
-        return self._by_rows(X, block_kernels)
+        return self._by_rows(self._check(X), block_kernels, n_candidates=len(self.classes_))
 
     def predict_disagreement(self, X):
         """How much the blocks' estimates differ for each row.
@@ -508,17 +508,21 @@ default="auto"
 
         return self._by_rows(X, stages)
 
-    def _by_rows(self, X: Any, function: Callable[[Any, Tensor, Tensor], Tensor]) -> np.ndarray:
+    def _by_rows(
+        self,
+        X: np.ndarray,
+        function: Callable[[Any, Tensor, Tensor], Tensor],
+        n_candidates: int | None = None,
+    ) -> np.ndarray:
         """Apply a function of model, features and draws to all rows, a bounded number at a time.
 
-        Its result has rows on the second axis.
+        Its result has rows on the second axis. `X` has been checked.
         """
-        X = self._check(X)
         model = self.blocks_
         weight = model.embedding.weight
         generator = Seeds(self._seed).generator("predict")
         eps = shared_draws(self.n_draws, model.embedding.dim, generator).to(weight)
-        size = rows_at_once(model, self.n_draws)
+        size = rows_at_once(model, self.n_draws, n_candidates)
         parts = []
         with torch.no_grad():
             for rows in _tensors(X, size, weight.device):

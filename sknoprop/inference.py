@@ -31,23 +31,39 @@ __all__ = [
 #: With more classes than this, kernels are built over each row's likeliest ones.
 MAX_CANDIDATES = 32
 
-#: Numbers in the largest array of a prediction, about: 16 MB in float32.
-CHUNK_NUMBERS = 2**22
+#: Numbers in the largest array of a prediction, beside its result: 16 MB in float32.
+LARGEST_ARRAY = 2**22
 
 #: Levels at which the kernels of all blocks together are taken, at least.
 MIN_LEVELS = 10
 
 
-def rows_at_once(model: NoPropModel, n_draws: int) -> int:
+def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = None) -> int:
     """Rows whose probabilities are computed together.
 
-    A power of two that depends on the model and never on the data: products of matrices of one
-    shape round alike, so a row's prediction does not change with the rows around it.
+    A power of two that depends on the model and the method and never on the data: products of
+    matrices of one shape round alike, so a row's prediction does not change with the rows
+    around it.
+
+    Parameters
+    ----------
+    model : NoPropModel
+    n_draws : int
+    n_candidates : int, optional
+        Classes in a row's kernel; by default as many as `kernel_probabilities` takes.
     """
-    n_classes = min(model.embedding.n_classes, MAX_CANDIDATES)
-    width = max(model.encoder.n_out, model.embedding.n_classes, model.embedding.dim)
-    bound = CHUNK_NUMBERS // (model.n_blocks * n_classes * n_draws * width)
-    return int(2 ** math.floor(math.log2(min(max(bound, 8), 1024))))
+    if n_candidates is None:
+        n_candidates = min(model.embedding.n_classes, MAX_CANDIDATES)
+    latents = n_candidates * n_draws * _width(model.encoder.n_out, model.embedding.weight)
+    # With few classes and draws the encoder's own layers may be the largest arrays.
+    numbers = model.n_blocks * max(latents, *model.encoder.widths)
+    bound = min(max(LARGEST_ARRAY // numbers, 1), 1024)
+    return int(2 ** math.floor(math.log2(bound)))
+
+
+def _width(n_features: int, weight: Tensor) -> int:
+    """Numbers a block makes of one latent, at most: features, logits or the latent itself."""
+    return max(n_features, *weight.shape)
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -83,16 +99,24 @@ def block_kernels(
     weight = model.embedding.weight
     levels = kernel_levels(model)
     rows = weight[None] if candidates is None else weight[candidates]
-    kernel: Tensor | None = None
+    n_blocks, n_samples, n_features = features.shape
+    n_candidates = rows.shape[1]
+    # Many classes may be too many for one go even with a single row. (The number of rows is
+    # that of `rows_at_once`, so this too depends on the model and the method alone.)
+    numbers = n_blocks * n_samples * len(eps) * _width(n_features, weight)
+    at_once = max(LARGEST_ARRAY // numbers, 1)
+    kernel = weight.new_zeros(n_blocks, n_samples, n_candidates, n_candidates)
     for t in levels.unbind(1):
-        z = kernel_latents(rows, model.schedule.signal(t), model.schedule.noise(t), eps)
-        p = model.class_probabilities(features, z.flatten(2, 3), t[:, None, None])
-        p = p.unflatten(2, z.shape[2:4]).mean(3)
-        if candidates is not None:
-            p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
-        kernel = p if kernel is None else kernel + p
-    assert kernel is not None
-    kernel = kernel / levels.shape[1]
+        signal, noise = model.schedule.signal(t), model.schedule.noise(t)
+        for start in range(0, n_candidates, at_once):
+            part = slice(start, start + at_once)
+            z = kernel_latents(rows[:, part], signal, noise, eps)
+            p = model.class_probabilities(features, z.flatten(2, 3), t[:, None, None])
+            p = p.unflatten(2, z.shape[2:4]).mean(3)
+            if candidates is not None:
+                p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
+            kernel[:, :, part] += p
+    kernel /= levels.shape[1]
     if candidates is not None:
         # A step to a class that is no candidate is refused: the chain stays where it is. That
         # leaves the flow between candidates, so also their stationary law up to a factor;

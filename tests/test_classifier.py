@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoprop import NoPropClassifier
 from sknoprop.kernels import stationary_distribution
@@ -196,6 +197,39 @@ def test_candidates_agree_with_the_full_kernel(digits, monkeypatch):
     assert abs(clf.score(X_test, y_test) - full) < 0.01
     proba = clf.predict_proba(X_test)
     np.testing.assert_allclose(proba.sum(1), 1.0)
+
+
+class LargestArray(TorchDispatchMode):
+    """Most numbers that an operation stored in single precision; results are in double."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.dtype == torch.float32:
+            stored = out.untyped_storage().nbytes() // out.element_size()
+            self.numbers = max(self.numbers, stored)
+        return out
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_memory_of_predictions_is_bounded(variant, monkeypatch):
+    """However many rows and classes: with more candidates than one go holds, too."""
+    X, y = toy_data(n=200, n_classes=40)
+    clf, X = small(variant, max_iter=1).fit(X, y), X[:40]
+    methods = (clf.predict_block_proba, clf.predict_class_kernel)
+    expected = [method(X) for method in methods]
+    bound = 2**14
+    monkeypatch.setattr("sknoprop.inference.LARGEST_ARRAY", bound)
+    for method, wanted in zip(methods, expected, strict=True):
+        with LargestArray() as largest:
+            found = method(X)
+        # Not less either: a bound that wastes memory costs time.
+        assert bound / 4 < largest.numbers <= bound, method.__name__
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(method(X[:3]), found[:, :3])
 
 
 # Reproducibility
