@@ -126,21 +126,22 @@ def block_kernels(
 
 
 def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities by the first block at pure noise, and each row's likeliest classes.
+    """Probabilities by the first block at its noisiest, and each row's likeliest classes.
+
+    At t = 0 a schedule may still have some signal. The block is asked at latents of the level it
+    was trained on, made of the mean embedding, which favours no class.
 
     Returns
     -------
     probabilities : Tensor of shape (n_samples, n_classes)
     candidates : Tensor of shape (n_samples, MAX_CANDIDATES)
     """
-    first = take_blocks(model.head, slice(0, 1))
+    weight, schedule, first = model.embedding.weight, model.schedule, slice(0, 1)
     t = eps.new_zeros(1, 1, 1)
-    position = None if model.variant.single_level else t
-    z = eps[None, None]
-    logits = first(features[:1], z, position)
-    p = model.parameterization.probabilities(
-        logits, z, t[..., None], model.embedding.weight, model.schedule
-    ).mean(2)[0]
+    z = schedule.signal(t) * weight.mean(0) + schedule.noise(t) * eps
+    z = z[None]
+    logits = take_blocks(model.head, first)(features[first], z, model.position(t, first))
+    p = model.parameterization.probabilities(logits, z, t[..., None], weight, schedule).mean(2)[0]
     return p, p.topk(MAX_CANDIDATES, dim=-1).indices
 
 
@@ -211,12 +212,9 @@ def trajectory_probabilities(
 
     def denoise(z: Tensor, t: Tensor) -> Tensor:
         block = model.partition.owner(float(t))
-        position = None
-        if not model.variant.single_level:
-            span = model.partition.span
-            share = (t - span.start[block]) / span.length[block]
-            position = share.clamp(0.0, 1.0).view(1, 1, 1)
-        logits = heads[block](features[block : block + 1], z[None], position)[0]
+        own = slice(block, block + 1)
+        position = model.position(t.view(1, 1, 1), own)
+        logits = heads[block](features[own], z[None], position)[0]
         arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
         seen[block] = model.parameterization.probabilities(*arguments).mean(1)
         return model.parameterization.label(*arguments)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sknoprop.inference import block_kernels
+from sknoprop.inference import block_kernels, candidate_classes
 from sknoprop.kernels import (
     asymmetry,
     kernel_latents,
@@ -14,8 +14,9 @@ from sknoprop.kernels import (
     shared_draws,
     stationary_distribution,
 )
-from sknoprop.schedules import SCHEDULES
+from sknoprop.schedules import SCHEDULES, CosineSchedule
 from tests.exact import F64, ExactModel
+from tests.models import toy_model
 
 #: Levels by log SNR: from nothing of the label to nearly all of it.
 LOG_SNRS = [-8.0, -3.0, -1.0, 0.0, 1.0, 2.0]
@@ -119,6 +120,27 @@ def test_kernels_over_candidates_keep_the_exact_law():
     )[0, 0]
     expected = torch.tensor([0.2, 0.4, 0.3], dtype=F64) / 0.9
     torch.testing.assert_close(law, expected, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct"])
+def test_first_pass_asks_the_first_block_at_its_own_level(variant, monkeypatch):
+    """With signal left at t = 0: sqrt(1 - s^2) of the mean embedding, s of the noise."""
+    monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 2)
+    W = np.array([[4.0, 1.0], [5.0, -1.0], [6.0, 3.0]])
+    schedule = CosineSchedule(log_snr_min=-1.0)
+    model, inputs, _ = toy_model(variant=variant, embedding=W, schedule=schedule)
+    eps = shared_draws(4, 2, torch.Generator().manual_seed(0)).double()
+    features = model.encoder(inputs)
+    with torch.no_grad():
+        found, candidates = candidate_classes(model, features, eps)
+        signal = 1 / (1 + np.exp(1.0))
+        z = signal**0.5 * torch.tensor([5.0, 1.0]) + (1 - signal) ** 0.5 * eps
+        # All blocks are asked; the first one's answer counts.
+        position = None if variant == "dt" else torch.zeros(4, 1, 1, dtype=F64)
+        logits = model.head(features, z.expand(4, 1, -1, -1), position)[0]
+    expected = torch.softmax(logits, -1).mean(1)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(candidates, expected.topk(2).indices)
 
 
 @given(
