@@ -128,21 +128,21 @@ def block_kernels(
 def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities by the first block at its noisiest, and each row's likeliest classes.
 
-    At t = 0 a schedule may still have some signal. The block is asked at latents of the level it
-    was trained on, made of the mean embedding, which favours no class.
+    Each block is asked at the noisiest level it was trained on, at latents made of the mean
+    embedding, which favours no class. The first block's answer is its estimate where nothing
+    but noise is seen. The likeliest classes are those of the blocks' mean: a block that never
+    learnt to tell two classes apart without the latent's help may miss one of them altogether.
 
     Returns
     -------
     probabilities : Tensor of shape (n_samples, n_classes)
     candidates : Tensor of shape (n_samples, MAX_CANDIDATES)
     """
-    weight, schedule, first = model.embedding.weight, model.schedule, slice(0, 1)
-    t = eps.new_zeros(1, 1, 1)
-    z = schedule.signal(t) * weight.mean(0) + schedule.noise(t) * eps
-    z = z[None]
-    logits = take_blocks(model.head, first)(features[first], z, model.position(t, first))
-    p = model.parameterization.probabilities(logits, z, t[..., None], weight, schedule).mean(2)[0]
-    return p, p.topk(MAX_CANDIDATES, dim=-1).indices
+    t = model.partition.span.start
+    mean = model.embedding.weight.mean(0).view(1, 1, -1)
+    z = kernel_latents(mean, model.schedule.signal(t), model.schedule.noise(t), eps)
+    p = model.class_probabilities(features, z.flatten(2, 3), t[:, None, None]).mean(2)
+    return p[0], p.mean(0).topk(MAX_CANDIDATES, dim=-1).indices
 
 
 def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
     Tensor of shape (n_blocks, n_samples, n_classes)
         The stationary distributions of the blocks' kernels, in float64. With more than
         `MAX_CANDIDATES` classes a block divides the mass of a row's likeliest ones anew; the
-        other classes keep what the first pass gave them.
+        other classes keep what the first block gave them, see `candidate_classes`.
     """
     if model.embedding.n_classes <= MAX_CANDIDATES:
         return stationary_distribution(block_kernels(model, features, eps))

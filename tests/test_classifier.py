@@ -190,7 +190,11 @@ def test_extreme_choices_still_give_probabilities(variant, params):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_candidates_agree_with_the_full_kernel(variant, monkeypatch):
-    """Forty classes over sixteen candidates: not a twentieth of a point of accuracy is lost."""
+    """Forty classes over twenty candidates: not a twentieth of a point of accuracy is lost.
+
+    The first block of "dt" misses one of these classes altogether: candidates must not be its
+    likeliest classes alone.
+    """
     rng = np.random.default_rng(0)
     y = rng.integers(0, 40, 4000)
     X = rng.standard_normal((40, 6))[y] + 0.4 * rng.standard_normal((4000, 6))
@@ -204,13 +208,13 @@ def test_candidates_agree_with_the_full_kernel(variant, monkeypatch):
         ],
         axis=1,
     )
-    monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 16)
+    monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 20)
     found = clf.predict_block_proba(X)
     np.testing.assert_allclose(found.sum(-1), 1.0)
     distance = 0.5 * np.abs(found - full).sum(-1)
-    assert distance.mean() < 0.01
+    assert distance.mean() < 0.002
     before, after = (laws.mean(0).argmax(1) for laws in (full, found))
-    assert np.mean(before == after) > 0.998
+    assert np.mean(before == after) >= 0.9995
     assert np.mean(before == y) - np.mean(after == y) <= 0.0005
 
 

@@ -123,24 +123,24 @@ def test_kernels_over_candidates_keep_the_exact_law():
 
 
 @pytest.mark.parametrize("variant", ["dt", "ct"])
-def test_first_pass_asks_the_first_block_at_its_own_level(variant, monkeypatch):
-    """With signal left at t = 0: sqrt(1 - s^2) of the mean embedding, s of the noise."""
+def test_first_pass_asks_blocks_at_their_noisiest_level(variant, monkeypatch):
+    """With signal at t = 0 too: sqrt(1 - s^2) of the mean embedding, s of the noise."""
     monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 2)
     W = np.array([[4.0, 1.0], [5.0, -1.0], [6.0, 3.0]])
-    schedule = CosineSchedule(log_snr_min=-1.0)
-    model, inputs, _ = toy_model(variant=variant, embedding=W, schedule=schedule)
+    model, inputs, _ = toy_model(
+        variant=variant, embedding=W, schedule=CosineSchedule(log_snr_min=-1.0)
+    )
     eps = shared_draws(4, 2, torch.Generator().manual_seed(0)).double()
     features = model.encoder(inputs)
     with torch.no_grad():
         found, candidates = candidate_classes(model, features, eps)
-        signal = 1 / (1 + np.exp(1.0))
-        z = signal**0.5 * torch.tensor([5.0, 1.0]) + (1 - signal) ** 0.5 * eps
-        # All blocks are asked; the first one's answer counts.
+        signal = torch.sigmoid(model.schedule.log_snr(model.partition.edges[:-1])).view(4, 1, 1, 1)
+        assert float(signal[0]) == pytest.approx(1 / (1 + np.exp(1.0)))
+        z = signal.sqrt() * torch.tensor([5.0, 1.0]) + (1 - signal).sqrt() * eps
         position = None if variant == "dt" else torch.zeros(4, 1, 1, dtype=F64)
-        logits = model.head(features, z.expand(4, 1, -1, -1), position)[0]
-    expected = torch.softmax(logits, -1).mean(1)
-    torch.testing.assert_close(found, expected)
-    assert torch.equal(candidates, expected.topk(2).indices)
+        answers = torch.softmax(model.head(features, z, position), -1).mean(2)
+    torch.testing.assert_close(found, answers[0])
+    assert torch.equal(candidates, answers.mean(0).topk(2).indices)
 
 
 @given(
