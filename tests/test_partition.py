@@ -62,8 +62,12 @@ def test_information_is_half_the_integral_of_the_error():
     np.testing.assert_allclose(estimate, integral / entropy, atol=0.02)
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear", "sigmoid", "straight"])
-@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    # At 0.02 the schedule's end gives away a third of the label.
+    [("cosine", 0.02)]
+    + [(n, s) for n in ("cosine", "linear", "sigmoid", "straight") for s in (0.1, 1.0, 30.0)],
+)
 def test_blocks_get_equal_information_whatever_the_embedding_scale(name, scale):
     schedule = SCHEDULES[name]().double()
     weight, prior = scale * torch.eye(4), torch.tensor([0.4, 0.3, 0.2, 0.1])
