@@ -51,6 +51,20 @@ class _Names(StrOptions):
         return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}"
 
 
+class _OptimizerClass(HasMethods):
+    """A class to make optimisers of; an instance would hold another model's parameters."""
+
+    # scikit-learn takes only constraints of its own kinds.
+    def __init__(self) -> None:
+        super().__init__(["step", "zero_grad"])
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        return isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+
+    def __str__(self) -> str:
+        return "a subclass of torch.optim.Optimizer"
+
+
 def _positive_int() -> Interval:
     return Interval(Integral, 1, None, closed="left")
 
@@ -76,7 +90,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_steps": [_positive_int(), None],
     "n_draws": [_positive_int()],
     "n_train_draws": [_positive_int()],
-    "optimizer": [_Names(set(OPTIMIZERS)), HasMethods(["step", "zero_grad"])],
+    "optimizer": [_Names(set(OPTIMIZERS)), _OptimizerClass()],
     "learning_rate": [_Names({"constant", "one-cycle"})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -234,8 +248,8 @@ def check_weights(
     return weight
 
 
-def check_embedding_array(embedding: Any, n_classes: int) -> np.ndarray:
-    """Check an embedding matrix of the user's.
+def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndarray:
+    """An embedding matrix of the user's in the dtype of the model, checked in it.
 
     Raises
     ------
@@ -243,7 +257,8 @@ def check_embedding_array(embedding: Any, n_classes: int) -> np.ndarray:
         If it is not a finite matrix with one distinct row a class.
     """
     try:
-        array = np.asarray(embedding, dtype=np.float64)
+        with np.errstate(over="ignore"):  # said below
+            array = np.asarray(embedding, dtype=np.float64).astype(dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"The 'embedding' parameter of NoPropClassifier must be numeric: {error}"
@@ -256,11 +271,12 @@ def check_embedding_array(embedding: Any, n_classes: int) -> np.ndarray:
         )
     if not np.isfinite(array).all():
         raise ValueError(
-            "The 'embedding' parameter of NoPropClassifier must be finite. Got NaN or infinity."
+            f"The 'embedding' parameter of NoPropClassifier must be finite in {dtype}. Got NaN, "
+            "infinity or a number too large."
         )
     if len(np.unique(array, axis=0)) < n_classes:
         raise ValueError(
-            "The 'embedding' parameter of NoPropClassifier must have distinct rows: two classes "
-            "with one embedding cannot be told apart."
+            f"The 'embedding' parameter of NoPropClassifier must have distinct rows in {dtype}: "
+            "two classes with one embedding cannot be told apart. Got equal rows."
         )
     return array

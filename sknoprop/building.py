@@ -69,10 +69,13 @@ def build_model(
     encoding = NumberEncoding(X, params["n_bins"])
     embedding = _embedding(params, encoding, X, y, n_classes, seeds)
     weight = embedding.weight.detach()
-    cut = params["partition"] if params["partition"] != "auto" else variant.partition
-    horizon = variant.horizon(schedule)
+    cut = params["partition"]
+    if cut == "auto":
+        # A cut by the information of a schedule that training moves would soon be out of date,
+        # and its last edge could come to lie far before the label.
+        cut = "uniform" if schedule.trainable else variant.partition
     if cut == "uniform":
-        partition = Partition.uniform(params["n_blocks"], horizon)
+        partition = Partition.uniform(params["n_blocks"], variant.horizon(schedule))
     else:
         partition = Partition.by_information(params["n_blocks"], schedule, weight, prior)
     signal, noise = variant.readout_level(schedule, embedding.trainable)
@@ -117,8 +120,9 @@ def _embedding(
 ) -> ClassEmbedding:
     choice = params["embedding"]
     if not isinstance(choice, str):
-        array = check_embedding_array(choice, n_classes)
-        return fixed_embedding(torch.tensor(array, dtype=torch.float32))
+        return fixed_embedding(
+            torch.tensor(check_embedding_array(choice, n_classes, params["dtype"]))
+        )
     if choice == "one-hot":
         return one_hot_embedding(n_classes)
     if choice == "learned":

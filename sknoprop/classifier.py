@@ -80,7 +80,8 @@ default="auto"
     partition : {"auto", "uniform", "information"}, default="auto"
         How time is cut into blocks, see `sknoprop.partition`: evenly, or so that each block has
         the same amount of label information to recover. "auto" is "uniform" for "dt", whose
-        schedule is its grid, and "information" for "ct" and "fm".
+        schedule is its grid, and "information" for "ct" and "fm"; with a learned schedule it is
+        "uniform", since the information is that of the schedule before training.
 
     embedding : {"one-hot", "learned", "prototype"} or array-like of shape \
 (n_classes, embedding_dim), default="one-hot"
@@ -144,7 +145,7 @@ default="auto"
     n_train_draws : int, default=2
         Noise draws for each row in a training step; they share the row's features.
 
-    optimizer : {"adamw", "adam", "sgd"} or torch optimizer class, default="adamw"
+    optimizer : {"adamw", "adam", "sgd"} or subclass of torch.optim.Optimizer, default="adamw"
         Element-wise optimisers treat blocks as if each had its own.
 
     learning_rate : {"one-cycle", "constant"}, default="one-cycle"
@@ -610,7 +611,7 @@ default="auto"
         -------
         ndarray of shape (n_blocks, n_samples, n_classes), float64
         """
-        return self._by_rows(X, kernel_probabilities)
+        return self._by_rows(self._check(X), kernel_probabilities)
 
     def predict_class_kernel(self, X):
         """Class kernel of each block for each row.
@@ -626,7 +627,7 @@ default="auto"
         -------
         ndarray of shape (n_blocks, n_samples, n_classes, n_classes)
         """
-        return self._by_rows(X, block_kernels)
+        return self._by_rows(self._check(X), block_kernels, n_candidates=len(self.classes_))
 
     def predict_disagreement(self, X):
         """How much the blocks' estimates differ for each row.
@@ -668,16 +669,20 @@ default="auto"
 
         return self._by_rows(X, stages)
 
-    def _by_rows(self, X: Any, function: Callable[[Any, Tensor, Tensor], Tensor]) -> np.ndarray:
+    def _by_rows(
+        self,
+        X: np.ndarray,
+        function: Callable[[Any, Tensor, Tensor], Tensor],
+        n_candidates: int | None = None,
+    ) -> np.ndarray:
         """Apply a function of model, features and draws to all rows, a bounded number at a time.
 
-        Its result has rows on the second axis.
+        Its result has rows on the second axis. `X` has been checked.
         """
-        X = self._check(X)
         model = self.blocks_
         weight = model.embedding.weight
         eps = prediction_draws(model, self.n_draws, self._seed)
-        size = rows_at_once(model, self.n_draws)
+        size = rows_at_once(model, self.n_draws, n_candidates)
         parts = []
         with torch.no_grad():
             for rows in tensors(X, size, weight.device):

@@ -11,7 +11,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sknoprop.kernels import kernel_latents, stationary_distribution
+from sknoprop.kernels import (
+    kernel_from_flow,
+    kernel_latents,
+    latent_shares,
+    stationary_distribution,
+)
 from sknoprop.model import NoPropModel
 from sknoprop.networks.stacked import take_blocks
 from sknoprop.samplers import Sampler, integrate
@@ -31,23 +36,39 @@ __all__ = [
 #: With more classes than this, kernels are built over each row's likeliest ones.
 MAX_CANDIDATES = 32
 
-#: Numbers in the largest array of a prediction, about: 16 MB in float32.
-CHUNK_NUMBERS = 2**22
+#: Numbers in the largest array of a prediction, beside its result: 16 MB in float32.
+LARGEST_ARRAY = 2**22
 
 #: Levels at which the kernels of all blocks together are taken, at least.
 MIN_LEVELS = 10
 
 
-def rows_at_once(model: NoPropModel, n_draws: int) -> int:
+def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = None) -> int:
     """Rows whose probabilities are computed together.
 
-    A power of two that depends on the model and never on the data: products of matrices of one
-    shape round alike, so a row's prediction does not change with the rows around it.
+    A power of two that depends on the model and the method and never on the data: products of
+    matrices of one shape round alike, so a row's prediction does not change with the rows
+    around it.
+
+    Parameters
+    ----------
+    model : NoPropModel
+    n_draws : int
+    n_candidates : int, optional
+        Classes in a row's kernel; by default as many as `kernel_probabilities` takes.
     """
-    n_classes = min(model.embedding.n_classes, MAX_CANDIDATES)
-    width = max(model.encoder.n_out, model.embedding.n_classes, model.embedding.dim)
-    bound = CHUNK_NUMBERS // (model.n_blocks * n_classes * n_draws * width)
-    return int(2 ** math.floor(math.log2(min(max(bound, 8), 1024))))
+    if n_candidates is None:
+        n_candidates = min(model.embedding.n_classes, MAX_CANDIDATES)
+    latents = n_candidates * n_draws * _width(model.encoder.n_out, model.embedding.weight)
+    # With few classes and draws the encoder's own layers may be the largest arrays.
+    numbers = model.n_blocks * max(latents, *model.encoder.widths)
+    bound = min(max(LARGEST_ARRAY // numbers, 1), 1024)
+    return int(2 ** math.floor(math.log2(bound)))
+
+
+def _width(n_features: int, weight: Tensor) -> int:
+    """Numbers a block makes of one latent, at most: features, logits or the latent itself."""
+    return max(n_features, *weight.shape)
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -65,7 +86,8 @@ def block_kernels(
 ) -> Tensor:
     """Class kernel of each block, averaged over the levels it owns.
 
-    A mean of reversible kernels with one stationary law is again one.
+    A mean of reversible kernels with one stationary law is again one. Off-diagonal entries are
+    estimates by multiple importance sampling, see `sknoprop.kernels`; rows sum to one.
 
     Parameters
     ----------
@@ -83,41 +105,49 @@ def block_kernels(
     weight = model.embedding.weight
     levels = kernel_levels(model)
     rows = weight[None] if candidates is None else weight[candidates]
-    kernel: Tensor | None = None
+    n_blocks, n_samples, n_features = features.shape
+    n_candidates = rows.shape[1]
+    # Many classes may be too many for one go even with a single row. (The number of rows is
+    # that of `rows_at_once`, so this too depends on the model and the method alone.)
+    numbers = n_blocks * n_samples * len(eps) * _width(n_features, weight)
+    at_once = max(LARGEST_ARRAY // numbers, 1)
+    # Close to the label both factors of what leaves a class are tiny: products in double.
+    shape = n_blocks, n_samples, n_candidates, n_candidates
+    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device)
     for t in levels.unbind(1):
-        z = kernel_latents(rows, model.schedule.signal(t), model.schedule.noise(t), eps)
-        p = model.class_probabilities(features, z.flatten(2, 3), t[:, None, None])
-        p = p.unflatten(2, z.shape[2:4]).mean(3)
-        if candidates is not None:
-            p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
-        kernel = p if kernel is None else kernel + p
-    assert kernel is not None
-    kernel = kernel / levels.shape[1]
-    if candidates is not None:
-        # A step to a class that is no candidate is refused: the chain stays where it is. That
-        # leaves the flow between candidates, so also their stationary law up to a factor;
-        # rescaling the rows would not.
-        kernel.diagonal(dim1=-2, dim2=-1).add_(1.0 - kernel.sum(-1))
-    return kernel
+        signal, noise = model.schedule.signal(t), model.schedule.noise(t)
+        for start in range(0, n_candidates, at_once):
+            origin = rows[:, start : start + at_once]
+            z = kernel_latents(origin, signal, noise, eps).flatten(2, 3)
+            p = model.class_probabilities(features, z, t[:, None, None])
+            if candidates is not None:
+                p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
+            shares = latent_shares(origin, rows, signal, noise, eps).flatten(2, 3)
+            flow += shares.double().mT @ p.double()
+    # With candidates, a step to a class that is none is refused: the chain stays where it is.
+    # That leaves the flow between candidates, so also their stationary law up to a factor;
+    # rescaling rows would not.
+    return kernel_from_flow(flow / (levels.shape[1] * len(eps)))
 
 
 def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities by the first block at pure noise, and each row's likeliest classes.
+    """Probabilities by the first block at its noisiest, and each row's likeliest classes.
+
+    Each block is asked at the noisiest level it was trained on, at latents made of the mean
+    embedding, which favours no class. The first block's answer is its estimate where nothing
+    but noise is seen. The likeliest classes are those of the blocks' mean: a block that never
+    learnt to tell two classes apart without the latent's help may miss one of them altogether.
 
     Returns
     -------
     probabilities : Tensor of shape (n_samples, n_classes)
     candidates : Tensor of shape (n_samples, MAX_CANDIDATES)
     """
-    first = take_blocks(model.head, slice(0, 1))
-    t = eps.new_zeros(1, 1, 1)
-    position = None if model.variant.single_level else t
-    z = eps[None, None]
-    logits = first(features[:1], z, position)
-    p = model.parameterization.probabilities(
-        logits, z, t[..., None], model.embedding.weight, model.schedule
-    ).mean(2)[0]
-    return p, p.topk(MAX_CANDIDATES, dim=-1).indices
+    t = model.partition.span.start
+    mean = model.embedding.weight.mean(0).view(1, 1, -1)
+    z = kernel_latents(mean, model.schedule.signal(t), model.schedule.noise(t), eps)
+    p = model.class_probabilities(features, z.flatten(2, 3), t[:, None, None]).mean(2)
+    return p[0], p.mean(0).topk(MAX_CANDIDATES, dim=-1).indices
 
 
 def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
@@ -128,7 +158,7 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
     Tensor of shape (n_blocks, n_samples, n_classes)
         The stationary distributions of the blocks' kernels, in float64. With more than
         `MAX_CANDIDATES` classes a block divides the mass of a row's likeliest ones anew; the
-        other classes keep what the first pass gave them.
+        other classes keep what the first block gave them, see `candidate_classes`.
     """
     if model.embedding.n_classes <= MAX_CANDIDATES:
         return stationary_distribution(block_kernels(model, features, eps))
@@ -187,12 +217,9 @@ def trajectory_probabilities(
 
     def denoise(z: Tensor, t: Tensor) -> Tensor:
         block = model.partition.owner(float(t))
-        position = None
-        if not model.variant.single_level:
-            span = model.partition.frame
-            share = (t - span.start[block]) / span.length[block]
-            position = share.clamp(0.0, 1.0).view(1, 1, 1)
-        logits = heads[block](features[block : block + 1], z[None], position)[0]
+        own = slice(block, block + 1)
+        position = model.position(t.view(1, 1, 1), own)
+        logits = heads[block](features[own], z[None], position)[0]
         arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
         seen[block] = model.parameterization.probabilities(*arguments).mean(1)
         return model.parameterization.label(*arguments)

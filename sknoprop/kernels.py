@@ -3,13 +3,24 @@
 A block at noise level t that knows ``P(y | x, z)`` turns "the label is c" into "the label is
 y": noise the embedding of c, then ask the block,
 
-    M(x)[c, y] = E_eps[ P(y | x, signal * W[c] + noise * eps) ].
+    M(x)[c, y] = E_eps[ P(y | x, signal * W[c] + noise * eps) ] = int q(z | c) P(y | x, z) dz.
 
 For the exact posterior, ``P(c | x) M(x)[c, y] = int p(z | x) P(c | x, z) P(y | x, z) dz``. The
 right side is symmetric in c and y, so ``M(x)`` is a reversible Markov kernel with stationary
 law ``P(. | x)``: at every level, for every schedule and every embedding. The stationary law of
 a learnt block's kernel is thus an estimate of the class probabilities by that block alone. At
 pure noise all rows of ``M`` are equal, and the estimate is the block's own output.
+
+The integral is taken over a few draws from each class. Were a row estimated by its own class's
+draws alone, reversibility would hold only in the limit, and close to the label, where what
+leaves a class hangs on rare draws, the law would be far off. So every draw counts for every
+class, with the weight that multiple importance sampling gives it (the balance heuristic of
+Veach & Guibas 1995): its density under that class over its density under the classes' mixture,
+
+    flow[c, y] = sum_z q(z | c) / sum_k q(z | k) * P(y | x, z)   over the draws z of all classes.
+
+For the exact posterior ``P(c | x) flow[c, y]`` is symmetric in c and y *term by term*: with
+any draws, be it one, the law is ``P(. | x)`` and not an approximation to it.
 """
 
 from __future__ import annotations
@@ -17,7 +28,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["asymmetry", "kernel_latents", "retention", "shared_draws", "stationary_distribution"]
+__all__ = [
+    "asymmetry",
+    "kernel_from_flow",
+    "kernel_latents",
+    "latent_shares",
+    "retention",
+    "shared_draws",
+    "stationary_distribution",
+]
 
 
 def shared_draws(n_draws: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -49,6 +68,58 @@ def kernel_latents(weight: Tensor, signal: Tensor, noise: Tensor, eps: Tensor) -
     """
     leading = (-1, *[1] * (weight.dim() + 1))
     return signal.view(leading) * weight[..., None, :] + noise.view(leading) * eps
+
+
+def latent_shares(
+    origin: Tensor, weight: Tensor, signal: Tensor, noise: Tensor, eps: Tensor
+) -> Tensor:
+    """How much each latent of `kernel_latents` counts for each class.
+
+    ``q(z | c) / sum_k q(z | k)`` at ``z = signal * origin + noise * eps``: the classes' posterior
+    given z alone, all being equally frequent.
+
+    Parameters
+    ----------
+    origin : Tensor of shape (..., n_origins, embedding_dim)
+        Embeddings that were noised.
+    weight : Tensor of shape (..., n_classes, embedding_dim)
+    signal, noise : Tensor of shape (n_levels,)
+    eps : Tensor of shape (n_draws, embedding_dim)
+
+    Returns
+    -------
+    Tensor of shape (n_levels, ..., n_origins, n_draws, n_classes)
+    """
+    ratio = (signal / noise).view(-1, *[1] * (weight.dim() + 1))
+    # log q(z | c) = -|eps + ratio * (origin - W[c])|**2 / 2, less what c has no part in. Squares
+    # of differences, and not differences of squares, keep digits where embeddings are large.
+    apart = torch.cdist(origin, weight, compute_mode="donot_use_mm_for_euclid_dist").square()
+    along = (weight @ eps.T).mT
+    logits = ratio * along[..., None, :, :] - 0.5 * ratio**2 * apart[..., :, None, :]
+    return torch.softmax(logits, -1)
+
+
+def kernel_from_flow(flow: Tensor) -> Tensor:
+    """A Markov kernel with the off-diagonal entries of `flow`.
+
+    What does not leave a class stays there. Where more than all would leave one (a chance of
+    few draws), all classes are left more slowly by one factor, which leaves the law as it is.
+
+    Parameters
+    ----------
+    flow : Tensor of shape (..., n_classes, n_classes)
+
+    Returns
+    -------
+    Tensor of shape (..., n_classes, n_classes)
+    """
+    kernel = flow.clone()
+    kernel.diagonal(dim1=-2, dim2=-1).zero_()
+    leave = kernel.sum(-1)
+    slower = leave.amax(-1, keepdim=True).clamp_min(1.0)
+    kernel /= slower[..., None]
+    kernel.diagonal(dim1=-2, dim2=-1).add_(1.0 - leave / slower)
+    return kernel
 
 
 def stationary_distribution(kernel: Tensor) -> Tensor:

@@ -139,14 +139,15 @@ class NoPropModel(nn.Module):
         """Constant by which a block's loss exceeds its mean squared error: ``(n_blocks,)``."""
         return self.loss_weight * self.variant.scale(self.path)
 
-    def position(self, t: Tensor) -> Tensor | None:
-        """Where in their blocks' intervals times `t` of shape ``(n_blocks, ...)`` lie."""
+    def position(self, t: Tensor, blocks: slice = slice(None)) -> Tensor | None:
+        """Where in the intervals of `blocks` times `t` of shape ``(n_blocks, ...)`` lie."""
         if self.variant.single_level:
             return None
         span = self.partition.frame
         shape = (-1, *[1] * (t.dim() - 1))
+        start, length = span.start[blocks].view(shape), span.length[blocks].view(shape)
         # Times after the last block's own are shown to it as the last ones it knows.
-        return ((t - span.start.view(shape)) / span.length.view(shape)).clamp(0.0, 1.0)
+        return ((t - start) / length).clamp(0.0, 1.0)
 
     def losses(
         self, inputs: Tensor, y: Tensor, draws: Draws, sample_weight: Tensor | None = None

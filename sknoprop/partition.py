@@ -12,7 +12,8 @@ from ``i / n`` to ``(i + 1) / n``. What progress means in time is the cut:
   evidence bound of a perfect denoiser. It needs no constant for the embedding's size.
 
 Times at which the label is as good as known hold nothing to learn: the information cut ends
-where the label's entropy is used up but for `NEGLIGIBLE`, and the last block serves the rest.
+where the label's entropy is used up but for `NEGLIGIBLE`, and the last block serves the rest. A
+schedule that never gives that much away for an embedding is cut into equal shares of what it does.
 """
 
 from __future__ import annotations
@@ -139,8 +140,9 @@ class Partition(nn.Module):
         grid = grid[inner]
         information = label_information(weight, prior, root_snr[inner])
         # Progress 0 is time 0 even though the first times, being pure noise, tell nothing.
-        progress = torch.linspace(0.0, 1.0, 257, dtype=torch.float64) * (1.0 - NEGLIGIBLE)
-        times = interpolate(progress.clamp_max(float(information[-1])), information, grid)
+        share = min(float(information[-1]), 1.0 - NEGLIGIBLE)
+        progress = torch.linspace(0.0, 1.0, 257, dtype=torch.float64) * share
+        times = interpolate(progress, information, grid)
         times[0] = 0.0
         partition = cls(n_blocks, times.float())
         if not (partition.edges.diff() > 0).all():

@@ -5,17 +5,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import multivariate_normal
 
-from sknoprop.inference import block_kernels
+from sknoprop.inference import block_kernels, candidate_classes
 from sknoprop.kernels import (
     asymmetry,
+    kernel_from_flow,
     kernel_latents,
+    latent_shares,
     retention,
     shared_draws,
     stationary_distribution,
 )
-from sknoprop.schedules import SCHEDULES
+from sknoprop.schedules import SCHEDULES, CosineSchedule
 from tests.exact import F64, ExactModel
+from tests.models import toy_model
 
 #: Levels by log SNR: from nothing of the label to nearly all of it.
 LOG_SNRS = [-8.0, -3.0, -1.0, 0.0, 1.0, 2.0]
@@ -94,31 +99,113 @@ def test_rows_are_equal_at_pure_noise_and_identity_at_the_label():
     assert float(retention(at_label)) == pytest.approx(1.0, abs=1e-9)
 
 
-def test_block_kernels_average_the_posterior_over_the_draws():
+@pytest.mark.parametrize("n_draws", [1, 2, 4])
+@pytest.mark.parametrize("embedding", sorted(EMBEDDINGS))
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_with_an_exact_posterior_any_draws_give_its_law(name, embedding, n_draws):
+    """No Monte Carlo error at all: balance holds for each draw, close to the label too."""
+    weight, prior = EMBEDDINGS[embedding]
+    schedule = SCHEDULES[name]()
+    model = ExactModel(prior, weight, schedule, times_at(schedule, [*LOG_SNRS, 3.5]))
+    eps = shared_draws(n_draws, len(weight[0]), torch.Generator().manual_seed(3)).double()
+    kernels = block_kernels(model, torch.zeros(7, 1, 1, dtype=F64), eps)
+    law = stationary_distribution(kernels)[:, 0]
+    torch.testing.assert_close(law, model.prior.expand_as(law), rtol=1e-7, atol=0)
+    assert float(asymmetry(kernels[:, 0], law).max()) < 1e-12
+
+
+def test_a_wrong_posterior_has_another_law():
+    """The test above must notice the classic mistake of s where s squared belongs."""
     weight, prior = EMBEDDINGS["plane"]
     schedule = SCHEDULES["cosine"]()
-    model = ExactModel(prior, weight, schedule, [0.3, 0.6])
-    eps = shared_draws(6, 2, torch.Generator().manual_seed(0)).double()
-    kernels = block_kernels(model, torch.zeros(2, 4, 1, dtype=F64), eps)
-    assert kernels.shape == (2, 4, 3, 3)
-    for block, t in enumerate(model.levels):
-        for c in range(3):
-            z = schedule.signal(t) * model.embedding.weight[c] + schedule.noise(t) * eps
-            expected = model.posterior(z, t.view(1, 1)).mean(0)
-            torch.testing.assert_close(kernels[block, :, c], expected.expand(4, 3))
+    levels = times_at(schedule, LOG_SNRS)
+    model = ExactModel(prior, weight, schedule, levels, noise_power=1.0)
+    eps = shared_draws(4, 2, torch.Generator().manual_seed(3)).double()
+    law = stationary_distribution(block_kernels(model, torch.zeros(6, 1, 1, dtype=F64), eps))
+    assert float((law - model.prior).abs().max()) > 0.01
 
 
-def test_kernels_over_candidates_keep_the_exact_law():
+def test_draws_of_all_classes_estimate_the_kernel_of_each():
+    """The balance heuristic changes the variance, not the mean: quadrature says what it is."""
+    weight, prior = EMBEDDINGS["plane"]
+    schedule = SCHEDULES["cosine"]()
+    levels = times_at(schedule, [-1.0, 0.0, 1.0])
+    model = ExactModel(prior, weight, schedule, levels)
+    eps = shared_draws(100_000, 2, torch.Generator().manual_seed(0)).double()
+    kernels = block_kernels(model, torch.zeros(3, 2, 1, dtype=F64), eps)
+    assert kernels.shape == (3, 2, 3, 3)
+    nodes, mass = normal_nodes(2)
+    signal, noise = model.schedule.signal(model.levels), model.schedule.noise(model.levels)
+    z = kernel_latents(model.embedding.weight, signal, noise, nodes)
+    p = model.posterior(z, model.levels[:, None, None, None])
+    exact = torch.einsum("lcny,n->lcy", p, mass)
+    torch.testing.assert_close(kernels[:, 0], exact, rtol=0, atol=3e-3)
+    torch.testing.assert_close(kernels[:, 1], exact, rtol=0, atol=3e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_shares_are_densities_of_a_draw_over_their_sum(scale):
+    weight = scale * torch.tensor(EMBEDDINGS["plane"][0], dtype=F64)
+    signal, noise = torch.tensor([0.3, 0.9]) / scale, torch.tensor([0.8, 0.4], dtype=F64)
+    eps = shared_draws(4, 2, torch.Generator().manual_seed(0)).double()
+    origin = weight[1:]
+    shares = latent_shares(origin, weight, signal, noise, eps)
+    assert shares.shape == (2, 2, 4, 3)
+    for level in range(2):
+        for k in range(2):
+            for d in range(4):
+                z = signal[level] * origin[k] + noise[level] * eps[d]
+                density = [
+                    multivariate_normal.pdf(z, signal[level] * w, float(noise[level]) ** 2)
+                    for w in weight
+                ]
+                expected = torch.tensor(density / np.sum(density))
+                torch.testing.assert_close(shares[level, k, d], expected, rtol=1e-6, atol=1e-12)
+
+
+@given(st.integers(2, 5).flatmap(lambda k: arrays(float, (k, k), elements=st.floats(0, 3))))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_kernels_from_flows_are_markov_with_the_flows_law(flow):
+    flow = torch.tensor(flow) + 1e-3
+    kernel = kernel_from_flow(flow)
+    torch.testing.assert_close(kernel.sum(1), torch.ones(len(flow), dtype=F64))
+    assert float(kernel.min()) >= -1e-15
+    torch.testing.assert_close(stationary_distribution(kernel), stationary_distribution(flow))
+
+
+@pytest.mark.parametrize("n_draws", [1, 4])
+def test_kernels_over_candidates_keep_the_exact_law(n_draws):
     """Restricting a reversible chain to some states restricts its law to them."""
     weight, prior = EMBEDDINGS["fewer dimensions than classes"]
-    eps = shared_draws(200_000, 1, torch.Generator().manual_seed(0)).double()
+    eps = shared_draws(n_draws, 1, torch.Generator().manual_seed(0)).double()
     model = ExactModel(prior, weight, SCHEDULES["cosine"](), [0.4])
-    candidates = torch.tensor([[3, 0, 2]])
+    candidates = torch.tensor([[3, 0, 2], [1, 2, 3]])
     law = stationary_distribution(
-        block_kernels(model, torch.zeros(1, 1, 1, dtype=F64), eps, candidates)
-    )[0, 0]
-    expected = torch.tensor([0.2, 0.4, 0.3], dtype=F64) / 0.9
-    torch.testing.assert_close(law, expected, rtol=0.01, atol=0)
+        block_kernels(model, torch.zeros(1, 2, 1, dtype=F64), eps, candidates)
+    )[0]
+    expected = torch.tensor([[0.2, 0.4, 0.3], [0.1, 0.3, 0.2]], dtype=F64)
+    torch.testing.assert_close(law, expected / expected.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct"])
+def test_first_pass_asks_blocks_at_their_noisiest_level(variant, monkeypatch):
+    """With signal at t = 0 too: sqrt(1 - s^2) of the mean embedding, s of the noise."""
+    monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 2)
+    W = np.array([[4.0, 1.0], [5.0, -1.0], [6.0, 3.0]])
+    model, inputs, _ = toy_model(
+        variant=variant, embedding=W, schedule=CosineSchedule(log_snr_min=-1.0)
+    )
+    eps = shared_draws(4, 2, torch.Generator().manual_seed(0)).double()
+    features = model.encoder(inputs)
+    with torch.no_grad():
+        found, candidates = candidate_classes(model, features, eps)
+        signal = torch.sigmoid(model.schedule.log_snr(model.partition.edges[:-1])).view(4, 1, 1, 1)
+        assert float(signal[0]) == pytest.approx(1 / (1 + np.exp(1.0)))
+        z = signal.sqrt() * torch.tensor([5.0, 1.0]) + (1 - signal).sqrt() * eps
+        position = None if variant == "dt" else torch.zeros(4, 1, 1, dtype=F64)
+        answers = torch.softmax(model.head(features, z, position), -1).mean(2)
+    torch.testing.assert_close(found, answers[0])
+    assert torch.equal(candidates, answers.mean(0).topk(2).indices)
 
 
 @given(

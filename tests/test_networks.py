@@ -160,21 +160,39 @@ def test_heads_add_latents_to_features(head, timed, normalize):
     torch.testing.assert_close(shared, module(features, z.expand(2, 5, 7, 4), wide))
 
 
-def test_paper_head_is_a_layer_on_the_concatenation():
-    """Summed parts equal one linear layer on what is concatenated."""
-    head = HEADS["paper"](6, 4, 3, generators(1), dropout=0.0, timed=True, normalize=False)
+def batch_norm(x):
+    """Normalise over all axes but the last."""
+    rows = x.reshape(-1, x.shape[-1])
+    return nn.functional.batch_norm(rows, None, None, training=True).view(x.shape)
+
+
+@pytest.mark.parametrize("normalize", [False, True], ids=["continuous time", "discrete time"])
+def test_paper_head_is_figure_6(normalize):
+    """Written out, with one layer on what is concatenated where the head sums parts."""
+    timed = not normalize
+    head = HEADS["paper"](6, 4, 3, generators(1), 0.0, timed, normalize)
     features, z, position = rand(1, 5, 6), rand(1, 5, 7, 4, seed=1), torch.rand(1, 5, 7)
-    parts = [
-        features.relu()[:, :, None].expand(-1, -1, 7, -1),
-        head.latent(z),
-        head.time(time_features(position, 64)),
-    ]
-    weight = torch.cat(
-        [head.from_features.weight, head.from_latent.weight, head.from_time.weight], dim=2
-    )[0]
+    norm = batch_norm if normalize else nn.Identity()
+
+    def dense(layer, x):
+        return nn.functional.linear(x, layer.weight[0], layer.bias[0])
+
+    latent = norm(dense(head.latent[0], z)).relu()
+    if normalize:
+        first, last = head.residual[0], head.residual[3]
+        latent = latent + norm(dense(last, norm(dense(first, latent)).relu()))
+    own = norm(features) if normalize else features.relu()
+    parts = [own[:, :, None].expand(-1, -1, 7, -1), latent]
+    layers = [head.from_features, head.from_latent]
+    if timed:
+        parts.append(dense(head.time[0], time_features(position, 64)).relu())
+        layers.append(head.from_time)
+    weight = torch.cat([layer.weight[0] for layer in layers], dim=1)
     hidden = torch.cat(parts, -1) @ weight.T + head.from_features.bias[0]
-    expected = head.out(head.fused(hidden))
-    torch.testing.assert_close(head(features, z, position), expected)
+    hidden = norm(dense(head.fused[2], norm(hidden).relu())).relu()
+    expected = dense(head.out, hidden)
+    found = head(features, z, position if timed else None)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_time_features_tell_times_apart():

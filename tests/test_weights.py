@@ -70,7 +70,10 @@ def test_only_ratios_of_weights_matter():
 
 
 def test_probabilities_follow_the_weights():
-    """Features that say nothing: what is learnt are the weighted shares of the classes."""
+    """Features that say nothing: what is learnt are the weighted shares of the classes.
+
+    Exactly so at pure noise; close to the label a block has little to tell classes apart by.
+    """
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((600, 2)), np.arange(600) % 2
     options = {"hidden_layer_sizes": (16,), "random_state": 0}
@@ -78,7 +81,10 @@ def test_probabilities_follow_the_weights():
         lambda: NoPropClassifier(**options).fit(X, y, np.where(y == 1, 3.0, 1.0)),
         lambda: NoPropClassifier(**options, class_weight={1: 3.0}).fit(X, y),
     ):
-        assert fit().predict_proba(X)[:, 1].mean() == pytest.approx(0.75, abs=0.03)
+        clf = fit()
+        first = next(clf.staged_predict_proba(X))[:, 1]
+        assert first.mean() == pytest.approx(0.75, abs=0.02)
+        assert clf.predict_proba(X)[:, 1].mean() == pytest.approx(0.75, abs=0.06)
 
 
 def test_class_weights_multiply_those_of_rows():

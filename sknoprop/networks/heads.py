@@ -109,17 +109,18 @@ class LightHead(Head):
 class PaperHead(Head):
     """The paper's fused network (figure 6), around the encoder's features.
 
-    Latent path FC + ReLU, with batch normalisation also a residual pair FC + ReLU + FC; time
-    path of a positional embedding and FC + ReLU; then the concatenation through FC, FC of half
-    the width, and the output layer. Batch normalisation stands where the paper has it for
-    discrete time, and nowhere without.
+    The encoder's last layer ends in ReLU, the latent path is FC + ReLU, the time path a
+    positional embedding and FC + ReLU; then the concatenation goes through FC, FC of half the
+    width, and the output layer, with ReLU between. That is the network for continuous time. The
+    one for discrete time has batch normalisation after every FC but the output layer, *in place
+    of* the ReLU at the encoder's end, and a residual pair FC + ReLU + FC on the latent path.
 
     Parameters
     ----------
     width, embedding_dim, n_classes, generators, dropout, timed
         As for `LightHead`.
     normalize : bool
-        Batch normalisation and the residual pair (the paper's discrete-time network).
+        The network for discrete time.
     """
 
     time_dim = 64
@@ -143,7 +144,7 @@ class PaperHead(Head):
         def dense(n_in: int, n_out: int) -> StackedLinear:
             return StackedLinear(n_in, n_out, generators)
 
-        self.feature_norm = norm(width)
+        self.feature_end = norm(width) if normalize else nn.ReLU()
         self.latent = nn.Sequential(dense(embedding_dim, width), norm(width), nn.ReLU())
         self.residual = (
             nn.Sequential(
@@ -166,7 +167,7 @@ class PaperHead(Head):
         self.out = StackedLinear(half, n_classes, generators, gain=1.0)
 
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
-        hidden = self.from_features(self.feature_norm(features).relu()).unsqueeze(2)
+        hidden = self.from_features(self.feature_end(features)).unsqueeze(2)
         latent = self.latent(z)
         if self.residual is not None:
             latent = latent + self.residual(latent)
