@@ -563,6 +563,7 @@ FORGERIES = [
     (ENCODING + "column", lambda t: t + 5, "features that are not there"),
     (ENCODING + "column", lambda t: t - 5, "features that are not there"),
     ("parameters.embedding", torch.tensor(1.0), "must be a matrix"),
+    ("parameters.embedding", torch.full((3, 2), np.nan), "matrix of finite numbers"),
 ]
 
 

@@ -57,7 +57,7 @@ def load_classifier(
     cls: type[Estimator], path: str | os.PathLike[str], device: str | torch.device | None
 ) -> Estimator:
     """Read a classifier; see `NoPropClassifier.load`."""
-    place = resolve_device(device or "cpu")
+    place = resolve_device("cpu" if device is None else device)
     try:
         document, tensors = read_file(path)
         estimator = _decode(cls, document, tensors)
@@ -166,7 +166,7 @@ def _decode(
     estimator.n_features_in_ = n_features
     estimator.blocks_ = model
     estimator.embedding_ = model.embedding.weight.numpy().copy()
-    estimator.loss_curve_ = loss_curve.numpy()
+    estimator.loss_curve_ = loss_curve.double().numpy()
     estimator.n_iter_ = _integer(document, "n_iter", 1)
     estimator._seed = _integer(document, "seed", 0)
     return estimator
@@ -185,8 +185,8 @@ def _decode_parameters(
     if not isinstance(decoded.get("embedding", ""), str):
         raise ModelFileError("the parameter 'embedding' must be a name here; a matrix is a tensor.")
     if embedding is not None:
-        if embedding.dim() != 2:
-            raise ModelFileError("the parameter 'embedding' must be a matrix.")
+        if embedding.dim() != 2 or not embedding.isfinite().all():
+            raise ModelFileError("the parameter 'embedding' must be a matrix of finite numbers.")
         decoded["embedding"] = embedding.numpy()
     # One that the file does not have came later; its default is what was done before.
     unknown = decoded.keys() - cls().get_params(deep=False).keys()
