@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call as check_first_call
 from sklearn.utils.validation import _check_sample_weight
@@ -27,6 +32,7 @@ __all__ = [
     "DTYPES",
     "MODEL_PARAMETERS",
     "OPTIMIZERS",
+    "check_constraints",
     "check_embedding_array",
     "check_first_call",
     "check_parameters",
@@ -170,6 +176,17 @@ def layer_sizes(hidden_layer_sizes: int | Iterable[int]) -> tuple[int, ...]:
             f"non-empty sequence of them. Got {hidden_layer_sizes!r} instead."
         )
     return tuple(int(s) for s in sizes)
+
+
+def check_constraints(params: dict[str, Any]) -> None:
+    """Check some of the parameters by their `CONSTRAINTS`.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter, what it may be and what it is.
+    """
+    validate_parameter_constraints(CONSTRAINTS, params, "NoPropClassifier")
 
 
 def check_parameters(params: dict[str, Any]) -> None:

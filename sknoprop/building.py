@@ -19,14 +19,15 @@ from sknoprop.embeddings import (
 )
 from sknoprop.model import NoPropModel
 from sknoprop.networks import HEADS, MLPEncoder, NumberEncoding
+from sknoprop.networks.stacked import Generators
 from sknoprop.parameterizations import PARAMETERIZATIONS
 from sknoprop.partition import Partition
 from sknoprop.readouts import READOUTS
-from sknoprop.schedules import SCHEDULES
+from sknoprop.schedules import SCHEDULES, Schedule
 from sknoprop.training.seeds import Seeds
 from sknoprop.variants import VARIANTS
 
-__all__ = ["build_model"]
+__all__ = ["assemble_model", "build_model"]
 
 
 def build_model(
@@ -37,7 +38,7 @@ def build_model(
     n_classes: int,
     sample_weight: np.ndarray | None = None,
 ) -> NoPropModel:
-    """Assemble a model for training data.
+    """Make a model for training data: measure what it takes from them, then assemble.
 
     Parameters
     ----------
@@ -65,36 +66,72 @@ def build_model(
     schedule = params["schedule"] if params["schedule"] != "auto" else variant.schedule
     # An instance of the user's is copied: training may move it, and fit leaves parameters alone.
     schedule = copy.deepcopy(resolve(schedule, SCHEDULES))
-    schedule.requires_grad_(schedule.trainable)
     encoding = NumberEncoding(X, params["n_bins"])
     embedding = _embedding(params, encoding, X, y, n_classes, seeds)
-    weight = embedding.weight.detach()
-    cut = params["partition"]
-    if cut == "auto":
-        # A cut by the information of a schedule that training moves would soon be out of date,
-        # and its last edge could come to lie far before the label.
-        cut = "uniform" if schedule.trainable else variant.partition
+    cut = params["partition"] if params["partition"] != "auto" else variant.partition
     if cut == "uniform":
         partition = Partition.uniform(params["n_blocks"], variant.horizon(schedule))
     else:
-        partition = Partition.by_information(params["n_blocks"], schedule, weight, prior)
-    signal, noise = variant.readout_level(schedule, embedding.trainable)
-    readout = READOUTS[params["readout"]](weight, prior, signal, noise)
+        partition = Partition.by_information(
+            params["n_blocks"], schedule, embedding.weight.detach(), prior
+        )
     generators = seeds.block_generators("init", params["n_blocks"])
+    return assemble_model(params, schedule, encoding, embedding, prior, partition, generators)
+
+
+def assemble_model(
+    params: dict[str, Any],
+    schedule: Schedule,
+    encoding: NumberEncoding,
+    embedding: ClassEmbedding,
+    prior: Tensor,
+    partition: Partition,
+    generators: Generators,
+    device: str = "cpu",
+) -> NoPropModel:
+    """Assemble an untrained model from its parts; needs no data.
+
+    Parameters
+    ----------
+    params : dict
+        Of the parameters of `NoPropClassifier`, "variant", "parameterization", "readout", "head",
+        "hidden_layer_sizes", "dropout", "batch_norm", "loss_weight" and "dtype".
+    schedule : Schedule
+    encoding : NumberEncoding
+    embedding : ClassEmbedding
+    prior : Tensor of shape (n_classes,)
+        Class frequencies.
+    partition : Partition
+    generators : sequence of torch.Generator
+        One a block, for the initial values.
+    device : {"cpu", "meta"}, default="cpu"
+        Where the encoder's layers and the head are made. On "meta" they have shapes and no
+        memory: for values that are loaded.
+
+    Returns
+    -------
+    NoPropModel
+        In the dtype asked for.
+    """
+    variant = VARIANTS[params["variant"]]()
+    schedule.requires_grad_(schedule.trainable)
+    signal, noise = variant.readout_level(schedule, embedding.trainable)
+    readout = READOUTS[params["readout"]](embedding.weight.detach(), prior, signal, noise)
     dropout = float(params["dropout"])
     normalize = bool(params["batch_norm"])
-    encoder = MLPEncoder(
-        encoding, layer_sizes(params["hidden_layer_sizes"]), generators, dropout, normalize
-    )
-    head = HEADS[params["head"]](
-        encoder.n_out,
-        embedding.dim,
-        embedding.n_classes,
-        generators,
-        dropout=dropout,
-        timed=not variant.single_level,
-        normalize=normalize,
-    )
+    with torch.device(device):
+        encoder = MLPEncoder(
+            encoding, layer_sizes(params["hidden_layer_sizes"]), generators, dropout, normalize
+        )
+        head = HEADS[params["head"]](
+            encoder.n_out,
+            embedding.dim,
+            embedding.n_classes,
+            generators,
+            dropout=dropout,
+            timed=not variant.single_level,
+            normalize=normalize,
+        )
     model = NoPropModel(
         encoder=encoder,
         head=head,

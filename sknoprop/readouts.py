@@ -21,7 +21,9 @@ from torch import Tensor, nn
 __all__ = ["READOUTS", "LinearReadout", "PosteriorReadout", "Readout", "gaussian_class_logits"]
 
 
-def gaussian_class_logits(z: Tensor, weight: Tensor, signal: float, noise: float) -> Tensor:
+def gaussian_class_logits(
+    z: Tensor, weight: Tensor, signal: float, noise: float | Tensor
+) -> Tensor:
     """Log density of z given each class, up to a constant: ``(..., d)`` to ``(..., n_classes)``."""
     scaled = signal / noise**2 * weight
     return z @ scaled.T - 0.5 * (signal / noise) ** 2 * weight.square().sum(1)
@@ -85,10 +87,13 @@ class PosteriorReadout(Readout):
         As for `LinearReadout`.
     """
 
+    sigma: Tensor
+
     def __init__(self, weight: Tensor, prior: Tensor, signal: float, noise: float) -> None:
         super().__init__()
         self.guess = LinearReadout(weight, prior, signal, noise)
-        self.sigma = noise / signal
+        # A buffer: with a learned schedule it cannot be found again after training.
+        self.register_buffer("sigma", weight.new_tensor(noise / signal))
 
     def forward(self, z: Tensor, weight: Tensor) -> Tensor:
         y_hat = torch.softmax(self.guess(z, weight), -1) @ weight

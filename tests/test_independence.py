@@ -149,7 +149,7 @@ ROOT = Path(sknoprop.__file__).parent
 
 #: From the ground up; a module sees those below it, and its own parts.
 LAYERS = [
-    {"schedules", "embeddings", "networks"},
+    {"_version", "schedules", "embeddings", "networks"},
     {"partition", "kernels", "samplers", "parameterizations", "readouts"},
     {"variants"},
     {"model"},
@@ -157,8 +157,9 @@ LAYERS = [
     {"training"},
     {"_parameters", "presets"},
     {"building", "fitting", "growing"},
+    {"persistence"},
     {"classifier"},
-    {"__init__", "_version"},
+    {"__init__"},
 ]
 
 #: What the mathematics and prediction need beside torch: nothing that reads, writes or waits.
@@ -184,6 +185,10 @@ FOREIGN = {
     "presets": set(),
     "building": {"numpy", "torch"},
     "fitting": {"numpy", "sklearn", "skorch", "torch"},
+    "persistence": {
+        *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
+        *("skorch", "struct", "tempfile", "torch", "warnings"),
+    },
     "classifier": {"numpy", "sklearn", "skorch", "torch"},
     "__init__": set(),
     "_version": set(),

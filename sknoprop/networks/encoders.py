@@ -7,7 +7,7 @@ features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -96,6 +96,15 @@ class NumberEncoding(nn.Module):
         ):
             self.register_buffer(name, torch.tensor(np.asarray(values), dtype=torch.float64))
         self.register_buffer("column", torch.tensor(column, dtype=torch.int64))
+
+    @classmethod
+    def from_statistics(cls, statistics: Mapping[str, Tensor]) -> NumberEncoding:
+        """The encoding with these buffers, by name, instead of data to measure them on."""
+        encoding = cls.__new__(cls)
+        nn.Module.__init__(encoding)
+        for name, values in statistics.items():
+            encoding.register_buffer(name, values)
+        return encoding
 
     @property
     def n_out(self) -> int:

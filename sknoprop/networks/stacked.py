@@ -54,9 +54,11 @@ class StackedLinear(nn.Module):
         super().__init__()
         bound = gain * math.sqrt(3.0 / in_features)
         shape = (out_features, in_features)
-        self.weight = nn.Parameter(
-            torch.stack([(2.0 * torch.rand(shape, generator=g) - 1.0) * bound for g in generators])
-        )
+        weight = torch.empty(len(generators), *shape)
+        if not weight.is_meta:  # there only shapes are wanted, and no generator is asked
+            for own, generator in zip(weight, generators, strict=True):
+                own.copy_((2.0 * torch.rand(shape, generator=generator) - 1.0) * bound)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(len(generators), out_features)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,205 @@
+"""The estimator in a file of the safe format, and back."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any, TypeVar
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sknoprop._parameters import check_constraints, check_parameters, resolve_device
+from sknoprop._version import __version__
+from sknoprop.persistence.files import FORMAT, ModelFileError, read_file, write_file
+from sknoprop.persistence.models import check_values, describe_model, rebuild_model
+from sknoprop.persistence.values import (
+    decode_classes,
+    decode_parameter,
+    encode_classes,
+    encode_parameter,
+)
+
+__all__ = ["load_classifier", "save_classifier", "warn_of_version"]
+
+#: What a document holds, see `sknoprop.persistence`.
+KEYS = {
+    *("format", "versions", "parameters", "design"),
+    *("classes", "feature_names", "n_iter", "seed"),
+}
+
+#: Prefix of the names of the model's tensors.
+MODEL = "model."
+
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
+
+
+def save_classifier(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Write a fitted classifier; see `NoPropClassifier.save`."""
+    check_is_fitted(estimator)
+    try:
+        document, tensors = _encode(estimator)
+        # Nothing is written that could not be loaded.
+        _decode(type(estimator), document, dict(tensors))
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"This {type(estimator).__name__} cannot be saved in the safe format: {error}"
+        ) from error
+    write_file(path, document, tensors)
+
+
+def load_classifier(
+    cls: type[Estimator], path: str | os.PathLike[str], device: str | torch.device | None
+) -> Estimator:
+    """Read a classifier; see `NoPropClassifier.load`."""
+    place = resolve_device("cpu" if device is None else device)
+    try:
+        document, tensors = read_file(path)
+        estimator = _decode(cls, document, tensors)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
+    estimator.blocks_.to(place)
+    warn_of_version(cls.__name__, document["versions"]["sknoprop"], stacklevel=4)
+    return estimator
+
+
+def warn_of_version(name: str, version: str, stacklevel: int = 3) -> None:
+    """Warn of an estimator that another version of sknoprop wrote.
+
+    Parameters
+    ----------
+    name : str
+        The estimator's class.
+    version : str
+        What wrote it.
+    stacklevel : int, default=3
+        Whose line the warning shows; 3 is the caller of this function's caller.
+    """
+    if version != __version__:
+        warnings.warn(
+            InconsistentVersionWarning(
+                estimator_name=f"sknoprop.{name}",
+                current_sklearn_version=__version__,
+                original_sklearn_version=version,
+            ),
+            stacklevel=stacklevel,
+        )
+
+
+def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    model = estimator.blocks_
+    tensors = {MODEL + name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    tensors["loss_curve"] = torch.tensor(estimator.loss_curve_, dtype=torch.float64)
+    parameters = {}
+    for name, value in estimator.get_params(deep=False).items():
+        if name == "embedding" and not isinstance(value, str):
+            array = np.array(value, dtype=np.float64)
+            tensors["parameters.embedding"] = torch.from_numpy(array)
+        else:
+            parameters[name] = encode_parameter(name, value)
+    design = describe_model(model)
+    if design is None:
+        raise ModelFileError(
+            "its model has a part that is not the package's own, as a schedule; use pickle or "
+            "joblib to keep it."
+        )
+    names = getattr(estimator, "feature_names_in_", None)
+    document = {
+        "format": FORMAT,
+        "versions": {
+            "sknoprop": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "parameters": parameters,
+        "design": design,
+        "classes": encode_classes(estimator.classes_),
+        "feature_names": None if names is None else [str(name) for name in names],
+        "n_iter": int(estimator.n_iter_),
+        "seed": int(estimator._seed),
+    }
+    return document, tensors
+
+
+def _decode(
+    cls: type[Estimator], document: dict[str, Any], tensors: dict[str, Tensor]
+) -> Estimator:
+    if set(document) != KEYS:
+        raise ModelFileError(f"its document must be an object of {sorted(KEYS)}.")
+    versions = document["versions"]
+    if not isinstance(versions, dict) or not isinstance(versions.get("sknoprop"), str):
+        raise ModelFileError("its document does not tell the version of sknoprop.")
+    loss_curve = tensors.pop("loss_curve", None)
+    estimator = cls(**_decode_parameters(cls, document["parameters"], tensors, versions))
+    parameters = estimator.get_params(deep=False)
+    check_constraints(parameters)
+    check_parameters(parameters)
+    strange = [name for name in tensors if not name.startswith(MODEL)]
+    if strange:
+        raise ModelFileError(f"nobody knows what the tensors {strange} are.")
+    state = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items()}
+    model = rebuild_model(document["design"], state)
+    check_values(state)
+    classes = decode_classes(document["classes"])
+    if len(classes) != model.embedding.n_classes or len(classes) < 2:
+        raise ModelFileError(
+            f"it has {len(classes)} classes and {model.embedding.n_classes} class embeddings; "
+            "there must be as many of the one as of the other, and at least two."
+        )
+    n_features = len(model.encoder.encoding.mean)
+    names = document["feature_names"]
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ModelFileError("its feature names must be a list of strings, or null.")
+        if len(names) != n_features:
+            raise ModelFileError(f"it has {len(names)} names for {n_features} features.")
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+    if loss_curve is None or loss_curve.dim() != 2 or loss_curve.shape[1] != model.n_blocks:
+        raise ModelFileError(f"'loss_curve' must be of shape (n_iter, {model.n_blocks}).")
+    estimator.classes_ = classes
+    estimator.n_features_in_ = n_features
+    estimator.blocks_ = model
+    estimator.embedding_ = model.embedding.weight.numpy().copy()
+    estimator.loss_curve_ = loss_curve.double().numpy()
+    estimator.n_iter_ = _integer(document, "n_iter", 1)
+    estimator._seed = _integer(document, "seed", 0)
+    return estimator
+
+
+def _decode_parameters(
+    cls: type[BaseEstimator],
+    parameters: Any,
+    tensors: dict[str, Tensor],
+    versions: dict[str, Any],
+) -> dict[str, Any]:
+    if not isinstance(parameters, dict):
+        raise ModelFileError("its parameters must be an object.")
+    decoded = {name: decode_parameter(value) for name, value in parameters.items()}
+    embedding = tensors.pop("parameters.embedding", None)
+    if not isinstance(decoded.get("embedding", ""), str):
+        raise ModelFileError("the parameter 'embedding' must be a name here; a matrix is a tensor.")
+    if embedding is not None:
+        if embedding.dim() != 2 or not embedding.isfinite().all():
+            raise ModelFileError("the parameter 'embedding' must be a matrix of finite numbers.")
+        decoded["embedding"] = embedding.numpy()
+    # One that the file does not have came later; its default is what was done before.
+    unknown = decoded.keys() - cls().get_params(deep=False).keys()
+    if unknown:
+        raise ModelFileError(
+            f"{cls.__name__} of sknoprop {__version__} has no parameters {sorted(unknown)}; the "
+            f"file was written by sknoprop {versions['sknoprop']}."
+        )
+    return decoded
+
+
+def _integer(document: dict[str, Any], name: str, at_least: int) -> int:
+    value = document[name]
+    if type(value) is not int or not at_least <= value < 2**63:
+        raise ModelFileError(f"its {name} must be an int from {at_least} on. Got {value!r}.")
+    return value
