@@ -439,7 +439,7 @@ default="auto"
             counts = np.arange(1, len(estimates) + 1)[:, None, None]
             stages = np.cumsum(estimates, axis=0) / counts
         else:
-            stages = self._trajectories(X)
+            stages = self._trajectories(self._check(X))
         # All stages are computed together, when the first is asked for; not before that are data
         # and parameters checked.
         yield from stages
@@ -499,8 +499,7 @@ default="auto"
         mean_of = torch.special.entr(estimates).sum(-1).mean(0)
         return (of_mean - mean_of).clamp_min(0.0).numpy()
 
-    def _trajectories(self, X: Any) -> np.ndarray:
-        X = self._check(X)
+    def _trajectories(self, X: np.ndarray) -> np.ndarray:
         model = self.blocks_
         choice = self.sampler if self.sampler != "auto" else model.variant.sampler
         sampler = resolve(choice, SAMPLERS)

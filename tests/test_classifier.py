@@ -1,6 +1,7 @@
 """The estimator: interface, reproducibility, bad input, life among scikit-learn's tools."""
 
 import pickle
+from itertools import product
 
 import joblib
 import numpy as np
@@ -31,14 +32,18 @@ def small(variant="dt", **params):
     return NoPropClassifier(variant, **(SMALL | params))
 
 
+@pytest.fixture(scope="module", params=product(VARIANTS, ["kernel", "trajectory"]), ids="-".join)
+def fitted(request, iris):
+    """A classifier on iris for each variant and way to predict; not to be changed."""
+    variant, inference = request.param
+    return small(variant, inference=inference).fit(*iris)
+
+
 # Predictions
 
 
-@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_predictions_fit_together(variant, inference, iris):
-    X, y = iris
-    clf = small(variant, inference=inference).fit(X, y)
+def test_predictions_fit_together(fitted, iris):
+    (X, y), clf = iris, fitted
     proba = clf.predict_proba(X)
     assert proba.shape == (150, 3)
     assert proba.dtype == np.float64
@@ -280,11 +285,8 @@ def test_random_state_instances(iris):
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
 
 
-@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_prediction_depends_on_its_row_alone(variant, inference, iris):
-    X, y = iris
-    clf = small(variant, inference=inference).fit(X, y)
+def test_a_prediction_depends_on_its_row_alone(fitted, iris):
+    (X, _), clf = iris, fitted
     whole = clf.predict_proba(X)
     order = np.random.default_rng(0).permutation(len(X))
     np.testing.assert_array_equal(clf.predict_proba(X[order]), whole[order])
