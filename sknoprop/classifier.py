@@ -236,8 +236,12 @@ default="auto"
         Number of epochs run.
 
     loss_curve_ : ndarray of shape (n_iter_, n_blocks)
-        Denoising loss of each block over the epochs, divided by the block's scale: a weighted
-        mean squared error, comparable between blocks.
+        Denoising loss of each block over the epochs, divided by the block's scale before
+        training: a weighted mean squared error, comparable between blocks. With a learned
+        schedule the scale does not follow the schedule; for "fm" with a trained embedding the
+        blocks' share of the extrapolation term is part of it. What is minimised with a trained
+        embedding or schedule, terms for read-out and prior included, is "train_loss" in
+        `history_`.
 
     validation_scores_ : ndarray of shape (n_iter_, n_blocks) or None
         Negative log loss of each block's own class probabilities on the validation rows, over
@@ -586,7 +590,9 @@ default="auto"
         """Class probabilities after each block.
 
         By class kernels: the mean of the estimates of the blocks so far. Along trajectories:
-        what each block made of the latents it was given, and at the end the read-out.
+        what each block that takes a step made of the latents of its last one, and for the last
+        of them the read-out instead. With fewer steps than blocks (`n_steps`) some blocks take
+        none, and there are fewer stages than blocks.
 
         Parameters
         ----------
@@ -601,14 +607,18 @@ default="auto"
             counts = np.arange(1, len(estimates) + 1)[:, None, None]
             stages = np.cumsum(estimates, axis=0) / counts
         else:
-            stages = self._trajectories(X)
-        # A generator made in one go: data and parameters are checked at the first stage.
+            stages = self._trajectories(self._check(X))
+        # All stages are computed together, when the first is asked for; not before that are data
+        # and parameters checked.
         yield from stages
 
     def predict_block_proba(self, X):
         """Each block's own estimate of the class probabilities.
 
-        The stationary distributions of the blocks' class kernels, whatever `inference` is.
+        The stationary distributions of the blocks' class kernels, whatever `inference` is. With
+        more than 32 classes, kernels are over each row's 32 likeliest ones by a first pass of
+        all blocks: a block divides the probability of these anew, and the other classes keep
+        the probability that the first block gives them at its noisiest level.
 
         Parameters
         ----------
@@ -657,8 +667,7 @@ default="auto"
         mean_of = torch.special.entr(estimates).sum(-1).mean(0)
         return (of_mean - mean_of).clamp_min(0.0).numpy()
 
-    def _trajectories(self, X: Any) -> np.ndarray:
-        X = self._check(X)
+    def _trajectories(self, X: np.ndarray) -> np.ndarray:
         model = self.blocks_
         choice = self.sampler if self.sampler != "auto" else model.variant.sampler
         sampler = resolve(choice, SAMPLERS)

@@ -50,8 +50,9 @@ class Readout(nn.Module, ABC):
 class LinearReadout(Readout):
     """A linear layer and softmax (paper, eq. 14), started at the exact posterior.
 
-    Untrained, as for flow matching with a fixed embedding, it picks the class whose embedding
-    is nearest: the paper's rule for that case.
+    Untrained, as for flow matching with a fixed embedding, it picks the class whose embedding,
+    times the signal, is nearest: the paper's rule for that case. That holds for equally frequent
+    classes; with others, frequent ones win latents that are almost as near to them.
 
     Parameters
     ----------

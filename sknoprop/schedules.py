@@ -93,11 +93,11 @@ class Schedule(nn.Module, ABC):
 
 
 class VariancePreservingSchedule(Schedule):
-    """Schedules with ``signal**2 + noise**2 = 1``: ``signal**2`` is the paper's ``alpha_bar``."""
+    """Schedules with ``signal**2 + noise**2 = 1``.
 
-    def alpha_bar(self, t: Tensor) -> Tensor:
-        """``alpha_bar(t) = sigmoid(log_snr(t))``, the share of variance that is signal."""
-        return torch.sigmoid(self.log_snr(t))
+    ``signal**2 = sigmoid(log_snr)`` is the paper's ``alpha_bar``, the share of variance that is
+    signal.
+    """
 
     def signal(self, t: Tensor) -> Tensor:
         return torch.sigmoid(self.log_snr(t)).sqrt()

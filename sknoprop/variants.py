@@ -106,9 +106,8 @@ class Variant(ABC):
         with torch.no_grad():
             return float(schedule.signal(t)), float(schedule.noise(t))
 
-    @abstractmethod
     def times(self, path: Path, uniform: Tensor) -> Tensor:
-        """Times to train at.
+        """Times to train at: uniform over each block's interval unless overridden.
 
         Parameters
         ----------
@@ -120,6 +119,8 @@ class Variant(ABC):
         -------
         Tensor broadcastable to the shape of `uniform`
         """
+        span = path.partition.span
+        return span.start[:, None, None] + span.length[:, None, None] * uniform
 
     @abstractmethod
     def denoising_loss(
@@ -195,10 +196,6 @@ class ContinuousTime(Variant):
     partition = "information"
     sampler = "probability-flow"
 
-    def times(self, path, uniform):  # type: ignore[no-untyped-def]
-        span = path.partition.span
-        return span.start[:, None, None] + span.length[:, None, None] * uniform
-
     def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
         label = path.parameterization.label(logits, z, t[..., None], weight, path.schedule)
         density = 0.5 * path.schedule.snr_derivative(t) * path.partition.span.length[:, None, None]
@@ -230,10 +227,6 @@ class FlowMatching(Variant):
         # A trained read-out here reads the blocks' own guesses, which are off by whole
         # embeddings; an untrained one the end of a trajectory.
         return (1.0, 1.0) if trained else super().readout_level(schedule, trained)
-
-    def times(self, path, uniform):  # type: ignore[no-untyped-def]
-        span = path.partition.span
-        return span.start[:, None, None] + span.length[:, None, None] * uniform
 
     def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
         error = path.parameterization.velocity_error(

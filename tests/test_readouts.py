@@ -27,6 +27,16 @@ def test_sharp_readout_picks_the_nearest_embedding():
     assert torch.equal(readout(Z, WEIGHT).argmax(1), nearest)
 
 
+def test_frequent_classes_win_latents_almost_as_near():
+    """Two classes at distance 2: the boundary moves by s^2 log(p_0 / p_1) / (2 m)."""
+    weight = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    prior = torch.tensor([0.9, 0.1], dtype=torch.float64)
+    boundary = 0.6**2 * np.log(9.0) / (2 * 0.8)
+    z = torch.tensor([[boundary - 1e-6], [boundary + 1e-6]], dtype=torch.float64)
+    readout = LinearReadout(weight, prior, signal=0.8, noise=0.6)
+    assert readout(z, weight).argmax(1).tolist() == [0, 1]
+
+
 def test_posterior_readout_is_equation_16():
     readout = PosteriorReadout(WEIGHT, PRIOR, signal=0.8, noise=0.6)
     found = torch.softmax(readout(Z, WEIGHT), -1)

@@ -57,7 +57,7 @@ def test_posterior_has_the_papers_coefficients():
     n_blocks = 10
     schedule = CosineSchedule()
     grid = torch.arange(n_blocks + 1, dtype=F64) / n_blocks
-    alpha_bar = schedule.alpha_bar(grid).numpy()
+    alpha_bar = schedule.signal(grid).square().numpy()
     alpha = np.append(alpha_bar[:-1] / alpha_bar[1:], alpha_bar[-1])
     # alpha_bar_t is the product of alpha_s over s = t .. T.
     np.testing.assert_allclose(np.cumprod(alpha[::-1])[::-1], alpha_bar)
@@ -76,7 +76,7 @@ def test_forward_marginals_match_a_simulated_chain():
     rng = np.random.default_rng(0)
     schedule = CosineSchedule()
     grid = torch.linspace(0.0, 1.0, 11, dtype=F64)
-    alpha_bar = schedule.alpha_bar(grid).numpy()
+    alpha_bar = schedule.signal(grid).square().numpy()
     n, u = 400_000, 1.7
     z = math.sqrt(alpha_bar[-1]) * u + math.sqrt(1 - alpha_bar[-1]) * rng.standard_normal(n)
     for t in range(10, 0, -1):

@@ -60,7 +60,7 @@ def test_discrete_time_loss_is_equation_8(embedding):
     _, _, logits, u = logits_of(model, inputs, y, draws)
     W = model.embedding.weight.detach().numpy()
     grid = torch.arange(5, dtype=F64) / 4
-    alpha_bar = CosineSchedule().alpha_bar(grid).numpy()
+    alpha_bar = CosineSchedule().signal(grid).square().numpy()
     snr = alpha_bar / (1 - alpha_bar)
     # T/2 eta E_{t ~ U{1..T}}[...]: a mean over blocks times T / 2.
     T, n, D = logits.shape[:3]

@@ -119,7 +119,7 @@ class NumberEncoding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Encode `x` of shape ``(n_samples, n_features)`` into ``(n_samples, n_out)``.
 
-        Computed in the dtype of the statistics: in float64 until a model is cast, so that a
+        Computed in float64, the dtype of the statistics in a model of any dtype, so that a
         feature far from zero loses nothing before it is centred.
         """
         x = x.to(self.mean.dtype)
