@@ -87,8 +87,8 @@ default="auto"
     partition : {"auto", "uniform", "information"}, default="auto"
         How time is cut into blocks, see `sknoprop.partition`: evenly, or so that each block has
         the same amount of label information to recover. "auto" is "uniform" for "dt", whose
-        schedule is its grid, and "information" for "ct" and "fm"; with a learned schedule it is
-        "uniform", since the information is that of the schedule before training.
+        schedule is its grid, and "information" for "ct" and "fm". With a learned schedule the
+        information is that before training, which moves it little.
 
     embedding : {"one-hot", "learned", "prototype"} or array-like of shape \
 (n_classes, embedding_dim), default="one-hot"
@@ -512,22 +512,25 @@ default="auto"
         else:
             model = build_model(params, data.X, data.y, seeds, len(classes), data.sample_weight)
         settings = training_settings(params, len(data.y), streaming)
-        self._trained = fit_model(
+        trained = fit_model(
             model.to(device), data, validation, self.n_draws, settings, seeds, before
         )
-        history = self._trained.history
         self.blocks_ = model
         self.classes_ = classes
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()
-        self.history_ = history
-        self.n_iter_ = len(history)
-        self.loss_curve_ = np.array([epoch["block_losses"] for epoch in history]).reshape(
-            -1, model.n_blocks
-        )
-        judged = [e["block_valid_losses"] for e in history if "block_valid_losses" in e]
-        self.validation_scores_ = -np.array(judged) if judged else None
+        self._keep_training(trained)
         self._seed = seeds.entropy
         self._built_with = {name: params[name] for name in MODEL_PARAMETERS}
+
+    def _keep_training(self, trained: Trained) -> None:
+        self._trained = trained
+        self.history_ = history = trained.history
+        self.n_iter_ = len(history)
+        n_blocks = self.blocks_.n_blocks
+        losses = [epoch["block_losses"] for epoch in history]
+        self.loss_curve_ = np.array(losses, dtype=float).reshape(-1, n_blocks)
+        judged = [e["block_valid_losses"] for e in history if "block_valid_losses" in e]
+        self.validation_scores_ = -np.array(judged) if judged else None
 
     def predict(self, X):
         """Likeliest class of each row.
@@ -718,19 +721,23 @@ default="auto"
     def _labels(self, probabilities: np.ndarray) -> np.ndarray:
         return self.classes_[probabilities.argmax(axis=1)]
 
-    def save(self, path):
+    def save(self, path, *, optimizer=False):
         """Write the fitted classifier to a file in a safe format.
 
-        The file holds what prediction and a later `fit` need and no more: no training data, no
-        optimiser, no `history_`. Loading it runs no code, so a file from a stranger can do no
-        worse than predict badly; see `sknoprop.persistence` for the format. Pickle and joblib
-        keep more, and run what they are given.
+        The file holds what prediction and a later `fit` need and no more: no training data and,
+        unless asked for, no optimiser; of `history_` the blocks' losses only. Loading it runs no
+        code, so a file from a stranger can do no worse than predict badly; see
+        `sknoprop.persistence` for the format. Pickle and joblib keep more, and run what they are
+        given.
 
         Parameters
         ----------
         path : str or path-like
             The file, usually with the ending ".safetensors". An older one is replaced in one
             step, and stays as it was if saving fails.
+        optimizer : bool, default=False
+            Whether to keep the optimiser's state, about twice the size of the model, for
+            `partial_fit` or a warm start to go on from.
 
         Raises
         ------
@@ -765,7 +772,7 @@ default="auto"
         >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
         True
         """
-        save_classifier(self, path)
+        save_classifier(self, path, optimizer)
 
     @classmethod
     def load(cls, path, device=None):
@@ -782,7 +789,7 @@ default="auto"
         -------
         NoPropClassifier
             Fitted; on the kind of device that it was saved from, its predictions are the same to
-            the last bit. `history_` is not there.
+            the last bit.
 
         Raises
         ------
@@ -807,7 +814,7 @@ default="auto"
         if "blocks_" in state:
             state["blocks_"] = pickled_model(state["blocks_"])
             # The optimiser's state is three times the size of the model, and seldom wanted.
-            state["_trained"] = Trained(state["_trained"].history)
+            del state["_trained"]
         return state
 
     def __setstate__(self, state):
@@ -815,6 +822,7 @@ default="auto"
         warn_of_version(type(self).__name__, state.pop("_sknoprop_version", "unknown"))
         if "blocks_" in state:
             state["blocks_"] = unpickled_model(state["blocks_"])
+            state["_trained"] = Trained(state["history_"])
         super().__setstate__(state)
 
 

@@ -187,7 +187,7 @@ FOREIGN = {
     "fitting": {"numpy", "sklearn", "skorch", "torch"},
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
-        *("skorch", "struct", "tempfile", "torch", "warnings"),
+        *("secrets", "skorch", "torch", "warnings"),
     },
     "classifier": {"numpy", "sklearn", "skorch", "torch"},
     "__init__": set(),

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from sknoprop.partition import NEGLIGIBLE, Partition, interpolate, label_information
-from sknoprop.schedules import SCHEDULES, LearnedSchedule
-from tests.models import toy_model
+from sknoprop.schedules import SCHEDULES
 
 F64 = torch.float64
 
@@ -121,14 +120,3 @@ def test_embeddings_out_of_all_proportion_still_leave_every_block_some_time(name
     partition = Partition.by_information(6, SCHEDULES[name](), scale * torch.eye(3), prior)
     assert (partition.span.length > 1e-5).all()
     assert 0 < float(partition.edges[-1]) <= 1
-
-
-@pytest.mark.parametrize("schedule", ["learned", LearnedSchedule()], ids=["name", "instance"])
-def test_auto_does_not_cut_by_the_information_of_a_schedule_that_will_move(schedule):
-    moving, *_ = toy_model(variant="ct", schedule=schedule, n_blocks=4)
-    edges = moving.partition.edges
-    torch.testing.assert_close(edges, torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=F64))
-    asked_for, *_ = toy_model(variant="ct", schedule=schedule, partition="information")
-    assert float(asked_for.partition.edges[-1]) < 1.0
-    fixed, *_ = toy_model(variant="ct")
-    assert float(fixed.partition.edges[-1]) < 1.0

@@ -127,6 +127,26 @@ def test_a_loaded_classifier_is_as_a_fitted_one(tmp_path):
     assert_same_predictions(loaded, clf, X)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_training_goes_on_from_a_file(optimizer, tmp_path):
+    X, y = toy_data(n=90)
+    clf = small("fm", n_blocks=2, optimizer=optimizer, warm_start=True)
+    clf.fit(X, y, X_val=X, y_val=y).set_params(n_blocks=4).fit(X, y)
+    clf.save(tmp_path / "with", optimizer=True)
+    clf.save(tmp_path / "without")
+    kept = NoPropClassifier.load(tmp_path / "with")
+    np.testing.assert_array_equal(kept.loss_curve_, clf.loss_curve_)
+    np.testing.assert_array_equal(kept.validation_scores_, clf.validation_scores_)
+    assert kept.blocks_.partition.n_split == 2
+    assert_same_predictions(kept.partial_fit(X, y), clf.partial_fit(X, y), X)
+    fresh = NoPropClassifier.load(tmp_path / "without").partial_fit(X, y)
+    assert fresh.n_iter_ == clf.n_iter_
+    if optimizer == "adamw":
+        assert not np.array_equal(fresh.predict_proba(X), clf.predict_proba(X))
+        sizes = [(tmp_path / name).stat().st_size for name in ("without", "with")]
+        assert sizes[1] > 2 * sizes[0]
+
+
 def test_parameters_set_after_fit_change_nothing_of_the_model(tmp_path):
     X, y = toy_data(n=90)
     clf = small("ct", readout="posterior").fit(X, y)
@@ -506,8 +526,9 @@ LIES = [
     (("classes", "dtype"), "bool", "must be a list of bool"),
     (("feature_names",), ["a"], "1 names for 5 features"),
     (("feature_names",), list(range(5)), "list of strings"),
-    (("n_iter",), 0, "n_iter must be an int"),
-    (("n_iter",), 1.0, "n_iter must be an int"),
+    (("design", "n_split"), 2, "n_split"),
+    (("design", "n_split"), 0, "n_split"),
+    (("design", "n_split"), True, "n_split"),
     (("seed",), -1, "seed must be an int"),
     (("seed",), 2**200, "seed must be an int"),
 ]
@@ -530,8 +551,14 @@ ENCODING = "model.encoder.encoding."
 
 #: Tensor, what becomes of it (None: it goes), and what the error says.
 FORGERIES = [
-    ("loss_curve", None, "'loss_curve' must be"),
     ("loss_curve", lambda t: t[:, :2], "'loss_curve' must be"),
+    ("loss_curve", lambda t: t.long(), "'loss_curve' must be"),
+    ("validated_epochs", torch.tensor([0]), "'validated_epochs' must"),
+    ("optimizer.0.exp_avg", torch.ones(2), "its parameter's shape"),
+    ("optimizer.0.step", torch.tensor(torch.inf), "NaN or infinity"),
+    ("optimizer.999.step", torch.tensor(1.0), "no parameter"),
+    ("optimizer.-1.step", torch.tensor(1.0), "no parameter"),
+    ("optimizer.0", torch.tensor(1.0), "no parameter"),
     ("model.head.out.bias", None, r"lacks the tensors \['head.out.bias'\]"),
     ("model.head.more", torch.zeros(1), r"has no place for the tensors \['head.more'\]"),
     ("something", torch.zeros(1), "nobody knows"),

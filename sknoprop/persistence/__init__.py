@@ -12,13 +12,13 @@ from the file: it holds numbers and names, and each is checked before use.
 ``design``            what the model was assembled from when it was fitted
 ``classes``           ``dtype`` and ``values`` of `classes_`
 ``feature_names``     `feature_names_in_` or null
-``n_iter``            `n_iter_`
 ``seed``              of the fit; prediction draws its noise from it
 ====================  =============================================================================
 
-Tensors are the model's state (``model.*``), ``loss_curve`` and, where the user gave an array,
-``parameters.embedding``. There are no sizes in the document: those of the model are the tensors'
-own, so that a small file can not ask for a large model.
+Tensors are the model's state (``model.*``), the curves of training, where the user gave an array
+``parameters.embedding``, and where asked for the optimiser's state (``optimizer.*``). There are no
+sizes in the document: those of the model are the tensors' own, so that a small file can not ask
+for a large model.
 
 Pickle, joblib and skops work on the estimator as on any other. Its state holds the same design
 and tensors (as NumPy arrays) in place of the torch module, wherever the model is made of the

@@ -14,23 +14,37 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sknoprop._parameters import check_constraints, check_parameters, resolve_device
+from sknoprop._parameters import (
+    MODEL_PARAMETERS,
+    check_constraints,
+    check_parameters,
+    resolve_device,
+)
 from sknoprop._version import __version__
 from sknoprop.persistence.files import FORMAT, ModelFileError, read_file, write_file
 from sknoprop.persistence.models import check_values, describe_model, rebuild_model
+from sknoprop.persistence.trainings import (
+    CURVES,
+    OPTIMIZER,
+    decode_history,
+    decode_optimizer,
+    encode_history,
+    encode_optimizer,
+)
 from sknoprop.persistence.values import (
     decode_classes,
     decode_parameter,
     encode_classes,
     encode_parameter,
 )
+from sknoprop.training import Trained
 
 __all__ = ["load_classifier", "save_classifier", "warn_of_version"]
 
 #: What a document holds, see `sknoprop.persistence`.
 KEYS = {
     *("format", "versions", "parameters", "design"),
-    *("classes", "feature_names", "n_iter", "seed"),
+    *("classes", "feature_names", "seed"),
 }
 
 #: Prefix of the names of the model's tensors.
@@ -39,11 +53,13 @@ MODEL = "model."
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 
-def save_classifier(estimator: Any, path: str | os.PathLike[str]) -> None:
+def save_classifier(estimator: Any, path: str | os.PathLike[str], optimizer: bool) -> None:
     """Write a fitted classifier; see `NoPropClassifier.save`."""
     check_is_fitted(estimator)
     try:
         document, tensors = _encode(estimator)
+        if optimizer:
+            tensors |= encode_optimizer(estimator._trained)
         # Nothing is written that could not be loaded.
         _decode(type(estimator), document, dict(tensors))
     except (TypeError, ValueError) as error:
@@ -94,7 +110,7 @@ def warn_of_version(name: str, version: str, stacklevel: int = 3) -> None:
 def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     model = estimator.blocks_
     tensors = {MODEL + name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    tensors["loss_curve"] = torch.tensor(estimator.loss_curve_, dtype=torch.float64)
+    tensors |= encode_history(estimator.history_, model.n_blocks)
     parameters = {}
     for name, value in estimator.get_params(deep=False).items():
         if name == "embedding" and not isinstance(value, str):
@@ -121,7 +137,6 @@ def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "design": design,
         "classes": encode_classes(estimator.classes_),
         "feature_names": None if names is None else [str(name) for name in names],
-        "n_iter": int(estimator.n_iter_),
         "seed": int(estimator._seed),
     }
     return document, tensors
@@ -135,7 +150,8 @@ def _decode(
     versions = document["versions"]
     if not isinstance(versions, dict) or not isinstance(versions.get("sknoprop"), str):
         raise ModelFileError("its document does not tell the version of sknoprop.")
-    loss_curve = tensors.pop("loss_curve", None)
+    curves = {name: tensors.pop(name, None) for name in CURVES}
+    moments = {name: tensors.pop(name) for name in list(tensors) if name.startswith(OPTIMIZER)}
     estimator = cls(**_decode_parameters(cls, document["parameters"], tensors, versions))
     parameters = estimator.get_params(deep=False)
     check_constraints(parameters)
@@ -160,15 +176,15 @@ def _decode(
         if len(names) != n_features:
             raise ModelFileError(f"it has {len(names)} names for {n_features} features.")
         estimator.feature_names_in_ = np.array(names, dtype=object)
-    if loss_curve is None or loss_curve.dim() != 2 or loss_curve.shape[1] != model.n_blocks:
-        raise ModelFileError(f"'loss_curve' must be of shape (n_iter, {model.n_blocks}).")
     estimator.classes_ = classes
     estimator.n_features_in_ = n_features
     estimator.blocks_ = model
     estimator.embedding_ = model.embedding.weight.numpy().copy()
-    estimator.loss_curve_ = loss_curve.double().numpy()
-    estimator.n_iter_ = _integer(document, "n_iter", 1)
+    history = decode_history(curves, model.n_blocks)
+    estimator._keep_training(Trained(history, decode_optimizer(moments, model)))
     estimator._seed = _integer(document, "seed", 0)
+    # A later fit may go on from here if it has the parameters that were saved.
+    estimator._built_with = {name: parameters[name] for name in MODEL_PARAMETERS}
     return estimator
 
 

@@ -37,8 +37,8 @@ def describe_model(model: NoPropModel) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        The `DESIGN` parameters, "schedule" and "trains_embedding"; None if a part is not one of
-        the package's own.
+        The `DESIGN` parameters, "schedule", "trains_embedding" and "n_split"; None if a part is
+        not one of the package's own.
     """
     schedule = encode_schedule(model.schedule)
     design = {
@@ -52,6 +52,7 @@ def describe_model(model: NoPropModel) -> dict[str, Any] | None:
         "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
         "schedule": schedule,
         "trains_embedding": model.embedding.trainable,
+        "n_split": model.partition.n_split,
     }
     own = type(model.encoder) is MLPEncoder and type(model.encoder.encoding) is NumberEncoding
     return design if own and None not in design.values() else None
@@ -83,6 +84,11 @@ def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
     state = _Sizes(tensors)
     weight = state.take("embedding.weight", 2)
     edges = state.take("partition.edges", 1, at_least=2)
+    n_split = design["n_split"]
+    if type(n_split) is not int or n_split < 1 or (len(edges) - 1) % n_split:
+        raise ModelFileError(
+            f"'n_split' in its design must divide the {len(edges) - 1} blocks. Got {n_split!r}."
+        )
     times = state.take("partition.times", 1, at_least=2)
     statistics = state.statistics()
     params["hidden_layer_sizes"] = state.widths()
@@ -93,7 +99,7 @@ def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
             NumberEncoding.from_statistics(statistics),
             ClassEmbedding(weight, design["trains_embedding"]),
             torch.ones(len(weight), dtype=torch.float64) / len(weight),
-            Partition(len(edges) - 1, times),
+            Partition(len(edges) - 1, times, n_split),
             # On "meta" nothing is drawn: of the generators only the number counts.
             cast(Generators, range(len(edges) - 1)),
             device="meta",
@@ -165,7 +171,7 @@ def check_values(tensors: dict[str, Tensor]) -> None:
 
 
 def _read_design(design: Any, tensors: dict[str, Tensor]) -> tuple[dict[str, Any], Schedule]:
-    names = {*DESIGN, "schedule", "trains_embedding"}
+    names = {*DESIGN, "schedule", "trains_embedding", "n_split"}
     if not isinstance(design, dict) or set(design) != names:
         raise ModelFileError(f"its design must be an object of {sorted(names)}.")
     params = {name: design[name] for name in DESIGN}

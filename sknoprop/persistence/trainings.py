@@ -1,0 +1,115 @@
+"""What a training left beside the model: curves, and the optimiser's state where asked for."""
+
+from __future__ import annotations
+
+import torch
+from skorch.history import History
+from torch import Tensor
+
+from sknoprop.model import NoPropModel
+from sknoprop.persistence.files import ModelFileError
+from sknoprop.training import Trained
+
+__all__ = [
+    "CURVES",
+    "OPTIMIZER",
+    "decode_history",
+    "decode_optimizer",
+    "encode_history",
+    "encode_optimizer",
+]
+
+#: Tensors of the curves: losses of each epoch and block; validation losses likewise, and which
+#: epochs have them.
+CURVES = ("loss_curve", "validation_loss", "validated_epochs")
+
+#: Prefix of the names of the optimiser's tensors: ``optimizer.<number of parameter>.<what>``.
+OPTIMIZER = "optimizer."
+
+
+def encode_history(history: History, n_blocks: int) -> dict[str, Tensor]:
+    """Curves of a history that are not empty, in float64."""
+    judged = [i for i, epoch in enumerate(history) if "block_valid_losses" in epoch]
+    losses = [epoch["block_losses"] for epoch in history]
+    validation = [history[i]["block_valid_losses"] for i in judged]
+    curves = {
+        "loss_curve": torch.tensor(losses, dtype=torch.float64).view(-1, n_blocks),
+        "validation_loss": torch.tensor(validation, dtype=torch.float64).view(-1, n_blocks),
+        "validated_epochs": torch.tensor(judged, dtype=torch.int64),
+    }
+    return {name: curve for name, curve in curves.items() if len(curve)}
+
+
+def decode_history(curves: dict[str, Tensor | None], n_blocks: int) -> History:
+    """A history with these curves and nothing else.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    none = torch.empty(0, n_blocks, dtype=torch.float64)
+    empty = {"loss_curve": none, "validation_loss": none, "validated_epochs": none[:, 0].long()}
+    found = empty | {name: tensor for name, tensor in curves.items() if tensor is not None}
+    losses, validation, epochs = (found[name] for name in CURVES)
+    for name, curve in (("loss_curve", losses), ("validation_loss", validation)):
+        if curve.dim() != 2 or curve.shape[1] != n_blocks or not curve.is_floating_point():
+            raise ModelFileError(f"{name!r} must be of shape (n, {n_blocks}), of floats.")
+    if (
+        epochs.dtype != torch.int64
+        or epochs.shape != validation.shape[:1]
+        or not all(0 <= i < len(losses) for i in epochs.tolist())
+    ):
+        raise ModelFileError("'validated_epochs' must number the epochs of 'validation_loss'.")
+    history = History()
+    for row in losses.tolist():
+        history.new_epoch()
+        history.record("block_losses", row)
+    for i, row in zip(epochs.tolist(), validation.tolist(), strict=True):
+        history[i]["block_valid_losses"] = row
+    return history
+
+
+def encode_optimizer(trained: Trained) -> dict[str, Tensor]:
+    """State of the optimiser.
+
+    Raises
+    ------
+    ModelFileError
+        If it holds anything but tensors.
+    """
+    tensors = {}
+    for number, state in trained.optimizer.items():
+        for key, value in state.items():
+            if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
+                raise ModelFileError(
+                    f"the optimiser's state has {key!r} of type {type(value).__name__}, which is "
+                    "not a tensor of floats. Save without it: optimizer=False."
+                )
+            tensors[f"{OPTIMIZER}{number}.{key}"] = value
+    return tensors
+
+
+def decode_optimizer(
+    tensors: dict[str, Tensor], model: NoPropModel
+) -> dict[int, dict[str, Tensor]]:
+    """State of the optimiser, each tensor a number or of its parameter's shape.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    parameters = list(model.parameters())
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.removeprefix(OPTIMIZER).partition(".")
+        if not (number.isascii() and number.isdigit() and int(number) < len(parameters) and key):
+            raise ModelFileError(f"{name!r} belongs to no parameter of the model.")
+        if tensor.shape not in (torch.Size(), parameters[int(number)].shape):
+            raise ModelFileError(
+                f"{name!r} must be a number or of its parameter's shape "
+                f"{tuple(parameters[int(number)].shape)}. Got {tuple(tensor.shape)}."
+            )
+        if not tensor.isfinite().all():
+            raise ModelFileError(f"{name!r} holds NaN or infinity.")
+        state.setdefault(int(number), {})[key] = tensor
+    return state
