@@ -85,11 +85,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "embedding_dim": [_positive_int()],
     "parameterization": [_Names(set(PARAMETERIZATIONS))],
     "readout": [_Names(set(READOUTS))],
-    "hidden_layer_sizes": ["array-like", _positive_int()],
+    "hidden_layer_sizes": [_Names({"auto"}), "array-like", _positive_int()],
     "n_bins": [Interval(Integral, 0, None, closed="left")],
     "head": [_Names(set(HEADS))],
-    "batch_norm": ["boolean"],
-    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "batch_norm": [_Names({"auto"}), "boolean"],
+    "dropout": [_Names({"auto"}), Interval(Real, 0, 1, closed="left")],
     "loss_weight": [Interval(Real, 0, None, closed="neither")],
     "inference": [_Names({"kernel", "trajectory"})],
     "sampler": [_Names({"auto", *SAMPLERS}), Sampler],
@@ -99,7 +99,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "optimizer": [_Names(set(OPTIMIZERS)), _OptimizerClass()],
     "learning_rate": [_Names({"constant", "one-cycle"})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "weight_decay": [_Names({"auto"}), Interval(Real, 0, None, closed="left")],
     "batch_size": [_Names({"auto"}), _positive_int()],
     "max_iter": [_Names({"auto"}), _positive_int()],
     "early_stopping": ["boolean"],
@@ -172,8 +172,8 @@ def layer_sizes(hidden_layer_sizes: int | Iterable[int]) -> tuple[int, ...]:
     )
     if not sizes or not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
         raise ValueError(
-            "The 'hidden_layer_sizes' parameter of NoPropClassifier must be a positive int or a "
-            f"non-empty sequence of them. Got {hidden_layer_sizes!r} instead."
+            "The 'hidden_layer_sizes' parameter of NoPropClassifier must be 'auto', a positive int "
+            f"or a non-empty sequence of them. Got {hidden_layer_sizes!r} instead."
         )
     return tuple(int(s) for s in sizes)
 
@@ -197,7 +197,8 @@ def check_parameters(params: dict[str, Any]) -> None:
     ValueError
         Naming the parameters that do not go together.
     """
-    layer_sizes(params["hidden_layer_sizes"])
+    if not isinstance(params["hidden_layer_sizes"], str):
+        layer_sizes(params["hidden_layer_sizes"])
     schedule = params["schedule"]
     learned = schedule == "learned" or (isinstance(schedule, Schedule) and schedule.trainable)
     if learned and params["variant"] != "ct":

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknoprop._parameters import DTYPES, check_embedding_array, layer_sizes, resolve
+from sknoprop._parameters import DTYPES, check_embedding_array, resolve
 from sknoprop.embeddings import (
     ClassEmbedding,
     fixed_embedding,
@@ -43,7 +43,7 @@ def build_model(
     Parameters
     ----------
     params : dict
-        Parameters of `NoPropClassifier`, checked.
+        Parameters of `NoPropClassifier`, checked and filled in, see `sknoprop.defaults`.
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
         Labels 0 to ``n_classes - 1``.
@@ -120,9 +120,7 @@ def assemble_model(
     dropout = float(params["dropout"])
     normalize = bool(params["batch_norm"])
     with torch.device(device):
-        encoder = MLPEncoder(
-            encoding, layer_sizes(params["hidden_layer_sizes"]), generators, dropout, normalize
-        )
+        encoder = MLPEncoder(encoding, params["hidden_layer_sizes"], generators, dropout, normalize)
         head = HEADS[params["head"]](
             encoder.n_out,
             embedding.dim,

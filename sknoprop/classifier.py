@@ -26,6 +26,7 @@ from sknoprop._parameters import (
 )
 from sknoprop._version import __version__
 from sknoprop.building import build_model
+from sknoprop.defaults import fill_in
 from sknoprop.fitting import (
     Data,
     fit_model,
@@ -75,7 +76,7 @@ class NoPropClassifier(ClassifierMixin, BaseEstimator):
     variant : {"dt", "ct", "fm"}, default="dt"
         Formulation: discrete time, continuous time or flow matching.
 
-    n_blocks : int, default=10
+    n_blocks : int, default=5
         Number of independent blocks, the depth. For "ct" and "fm" time is cut into as many
         intervals; the paper has one.
 
@@ -108,9 +109,9 @@ default="auto"
         How a trajectory's last latent is turned into class probabilities, see
         `sknoprop.readouts`. The class kernel does not need it.
 
-    hidden_layer_sizes : int or array-like of int, default=(128,)
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the layers on the input. With the light head the last is the layer that the
-        latent is added to.
+        latent is added to. "auto" is ``(128,)`` up to 1,000 rows and ``(128, 128)`` above.
 
     n_bins : int, default=8
         Largest number of quantile bins for the piecewise-linear encoding of each feature, see
@@ -120,13 +121,13 @@ default="auto"
     head : {"light", "paper"}, default="light"
         How features, latent and time are joined, see `sknoprop.networks`.
 
-    batch_norm : bool, default=False
-        Batch normalisation between the layers and in the head; with the paper's head also its
-        residual layers. With two layers, ``hidden_layer_sizes=(128, 128)``, and a learning rate of
-        0.01 it does better on small images than the defaults, which are chosen for tables.
+    batch_norm : bool or "auto", default="auto"
+        Batch normalisation after each layer on the input; with the paper's head also in it, with
+        its residual layers. "auto" is whether there is more than one layer.
 
-    dropout : float, default=0.2
-        Probability of dropping a hidden feature in training.
+    dropout : float or "auto", default="auto"
+        Probability of dropping a hidden feature in training. "auto" is 0.35 up to 1,000 rows and
+        0.2 above.
 
     loss_weight : float, default=1.0
         The paper's eta, the factor of the denoising term. With nothing shared between blocks it
@@ -149,7 +150,7 @@ default="auto"
         Noise draws for a class kernel (in antithetic pairs), or number of trajectories. They
         are shared by all rows, so that a prediction depends on its row alone.
 
-    n_train_draws : int, default=2
+    n_train_draws : int, default=1
         Noise draws for each row in a training step; they share the row's features.
 
     optimizer : {"adamw", "adam", "sgd"} or subclass of torch.optim.Optimizer, default="adamw"
@@ -158,19 +159,21 @@ default="auto"
     learning_rate : {"one-cycle", "constant"}, default="one-cycle"
         Schedule of the learning rate over the steps.
 
-    learning_rate_init : float, default=0.006
+    learning_rate_init : float, default=0.01
         The learning rate; the largest of the cycle.
 
-    weight_decay : float, default=0.001
-        Passed to the optimizer.
+    weight_decay : float or "auto", default="auto"
+        Passed to the optimizer, if it has one. "auto" is ``min(1, 300 / n_samples)`` for "adamw",
+        whose decay is decoupled from the gradient and takes the learning rate as a factor, and
+        0.001 for others.
 
     batch_size : int or "auto", default="auto"
         Rows a step, at most. "auto" is ``n_samples // 32``, but between 64 and 256 rows.
 
     max_iter : int or "auto", default="auto"
-        Number of epochs, with a constant learning rate at most. "auto" is 60 up to 5,000 rows,
-        falls with the root of the number of rows to 20 from 45,000 on, and is more where fewer
-        than 150 steps would come of it; with a constant learning rate it is 200.
+        Number of epochs, with a constant learning rate at most. "auto" is 30 up to 1,000 rows and
+        50 above, falls with the root of the number of rows from 5,000 on to a third, and is more
+        where fewer than 150 steps would come of it; with a constant learning rate it is 200.
 
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
@@ -285,28 +288,28 @@ default="auto"
         self,
         variant="dt",
         *,
-        n_blocks=10,
+        n_blocks=5,
         schedule="auto",
         partition="auto",
         embedding="one-hot",
         embedding_dim=20,
         parameterization="label",
         readout="linear",
-        hidden_layer_sizes=(128,),
+        hidden_layer_sizes="auto",
         n_bins=8,
         head="light",
-        batch_norm=False,
-        dropout=0.2,
+        batch_norm="auto",
+        dropout="auto",
         loss_weight=1.0,
         inference="kernel",
         sampler="auto",
         n_steps=None,
         n_draws=4,
-        n_train_draws=2,
+        n_train_draws=1,
         optimizer="adamw",
         learning_rate="one-cycle",
-        learning_rate_init=0.006,
-        weight_decay=0.001,
+        learning_rate_init=0.01,
+        weight_decay="auto",
         batch_size="auto",
         max_iter="auto",
         callbacks=None,
@@ -415,8 +418,9 @@ default="auto"
         """Train all blocks for one epoch on some of the data.
 
         For data that come, or fit into memory, in parts only. The optimiser's state is kept
-        between calls; the learning rate is constant. The encoding of inputs is learnt from the
-        first part, which should be typical. After `fit` training goes on from there.
+        between calls; the learning rate is constant, and what "auto" leaves to the number of rows
+        is as for many. The encoding of inputs is learnt from the first part, which should be
+        typical. After `fit` training goes on from there.
 
         Parameters
         ----------
@@ -506,12 +510,13 @@ default="auto"
             seeds = Seeds(_entropy(self.random_state))
         if params["early_stopping"] and validation is None:
             data, validation = hold_out(data, self.validation_fraction, seeds)
+        filled = fill_in(params, len(data.y), streaming)
         if again:
             # A copy is trained: should it go wrong, the model is what it was.
             model, before = grown(self.blocks_, self._trained, self.n_blocks)
         else:
-            model = build_model(params, data.X, data.y, seeds, len(classes), data.sample_weight)
-        settings = training_settings(params, len(data.y), streaming)
+            model = build_model(filled, data.X, data.y, seeds, len(classes), data.sample_weight)
+        settings = training_settings(filled, streaming)
         trained = fit_model(
             model.to(device), data, validation, self.n_draws, settings, seeds, before
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -106,19 +105,10 @@ def hold_out(data: Data, fraction: float, seeds: Seeds) -> tuple[Data, Data]:
     return data.take(np.sort(np.concatenate([rest, alone]))), data.take(np.sort(held))
 
 
-def training_settings(params: dict[str, Any], n_samples: int, streaming: bool) -> Settings:
-    """How to train on `n_samples` rows; `streaming` is one epoch of constant step size."""
+def training_settings(params: dict[str, Any], streaming: bool = False) -> Settings:
+    """How to train by filled-in parameters; a stream has one epoch of constant step size."""
     one_cycle = params["learning_rate"] == "one-cycle" and not streaming
-    batch_size, n_epochs = params["batch_size"], params["max_iter"]
-    if batch_size == "auto":
-        batch_size = min(256, max(64, n_samples // 32))
-    if streaming:
-        n_epochs = 1
-    elif n_epochs == "auto" and not one_cycle:
-        n_epochs = 200
-    elif n_epochs == "auto":
-        n_epochs = round(60 * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)))
-        n_epochs = max(n_epochs, math.ceil(150 / math.ceil(n_samples / batch_size)))
+    n_epochs = 1 if streaming else params["max_iter"]
     callbacks = list(params["callbacks"] or [])
     if params["verbose"] and not streaming:
         callbacks.append(EpochBar(n_epochs))
@@ -131,7 +121,7 @@ def training_settings(params: dict[str, Any], n_samples: int, streaming: bool) -
         weight_decay=params["weight_decay"],
         one_cycle=one_cycle,
         n_epochs=n_epochs,
-        batch_size=batch_size,
+        batch_size=params["batch_size"],
         n_draws=params["n_train_draws"],
         early_stopping=params["early_stopping"] and not streaming,
         tol=params["tol"],

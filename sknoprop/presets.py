@@ -44,6 +44,8 @@ def paper_parameters(variant: str) -> dict[str, Any]:
         "hidden_layer_sizes": (256,),
         "n_bins": 0,
         "head": "paper",
+        "batch_norm": False,
+        "dropout": 0.2,
         "inference": "trajectory",
         "n_draws": 1,
         "n_train_draws": 1,

@@ -5,6 +5,7 @@ import torch
 
 from sknoprop import NoPropClassifier
 from sknoprop.building import build_model
+from sknoprop.defaults import fill_in
 from sknoprop.model import Draws
 from sknoprop.training.seeds import Seeds
 
@@ -19,10 +20,18 @@ def toy_data(n=40, n_features=5, n_classes=3, seed=0):
 
 def toy_model(n_classes=3, seed=0, **params):
     """An untrained model in float64 on toy data; defaults small."""
-    small = {"n_blocks": 4, "hidden_layer_sizes": (8,), "dropout": 0.0, "dtype": "float64"}
+    small = {
+        "n_blocks": 4,
+        "hidden_layer_sizes": (8,),
+        "dropout": 0.0,
+        "batch_norm": False,
+        "dtype": "float64",
+    }
     X, y = toy_data(n_classes=n_classes)
     estimator = NoPropClassifier(**(small | params))
-    model = build_model(estimator.get_params(deep=False), X, y, Seeds(seed), n_classes)
+    model = build_model(
+        fill_in(estimator.get_params(deep=False), len(X)), X, y, Seeds(seed), n_classes
+    )
     inputs = model.encoder.prepare(torch.tensor(X))
     return model, inputs, torch.tensor(y)
 

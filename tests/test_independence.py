@@ -156,7 +156,7 @@ LAYERS = [
     {"inference"},
     {"training"},
     {"_parameters", "presets"},
-    {"building", "fitting", "growing"},
+    {"building", "defaults", "fitting", "growing"},
     {"persistence"},
     {"classifier"},
     {"__init__"},
@@ -183,6 +183,7 @@ FOREIGN = {
     "training": {"inspect", "joblib", "numpy", "skorch", "sklearn", "torch", "tqdm", "warnings"},
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
+    "defaults": set(),
     "building": {"numpy", "torch"},
     "fitting": {"numpy", "sklearn", "skorch", "torch"},
     "persistence": {

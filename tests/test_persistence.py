@@ -84,7 +84,7 @@ def test_predictions_are_the_same_to_the_last_bit(variant, embedding, head, dtyp
         {"n_bins": 0, "optimizer": torch.optim.SGD, "loss_weight": np.float32(0.5)},
         {"n_blocks": 1, "device": torch.device("cpu"), "verbose": True},
     ],
-    ids=str,
+    ids=lambda params: "-".join(params),
 )
 def test_choices_are_kept(params, tmp_path, capsys):
     X, y = toy_data(n=90)
@@ -274,7 +274,7 @@ class OwnOptimizer(torch.optim.Adam):
         ("optimizer", OwnOptimizer),
         ("loss_weight", float("inf")),
     ],
-    ids=str,
+    ids=["schedule", "learned schedule", "sampler", "optimizer", "infinity"],
 )
 def test_objects_of_the_users_own_are_named(name, value, saved, tmp_path):
     X, y = toy_data()
@@ -594,7 +594,9 @@ FORGERIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "change", "message"), FORGERIES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "change", "message"), FORGERIES, ids=[f"{i}-{f[0]}" for i, f in enumerate(FORGERIES)]
+)
 def test_tensors_that_do_not_fit(name, change, message, saved):
     document, tensors = contents(saved)
     if change is None:

@@ -131,7 +131,7 @@ class NumberEncoding(nn.Module):
 class MLPEncoder(nn.Module):
     """Fully connected layers on encoded numbers, one network a block.
 
-    The last layer has no non-linearity: heads add the latent to it first.
+    After the last layer there is no non-linearity: heads add the latent first.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class MLPEncoder(nn.Module):
     dropout : float, default=0.0
         Between the layers.
     normalize : bool, default=False
-        Batch normalisation between the layers, before the non-linearity.
+        Batch normalisation after each layer.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class MLPEncoder(nn.Module):
         )
         self.norms = nn.ModuleList(
             StackedBatchNorm(width, len(generators)) if normalize else nn.Identity()
-            for width in self.widths[1:-1]
+            for width in self.widths[1:]
         )
         self.dropout = StackedDropout(dropout)
 
@@ -177,7 +177,7 @@ class MLPEncoder(nn.Module):
         return self.encoding(x).to(self.layers[0].weight.dtype)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features before the last non-linearity.
+        """Features, before the non-linearity of the head.
 
         Parameters
         ----------
@@ -187,8 +187,9 @@ class MLPEncoder(nn.Module):
         -------
         Tensor of shape (n_blocks, n_samples, hidden_layer_sizes[-1])
         """
-        first, *others = self.layers
-        features = first(inputs)
-        for norm, layer in zip(self.norms, others, strict=True):
-            features = layer(self.dropout(norm(features).relu().unsqueeze(2)).squeeze(2))
+        features = inputs
+        for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            if k > 0:
+                features = self.dropout(features.relu().unsqueeze(2)).squeeze(2)
+            features = norm(layer(features))
         return features

@@ -77,7 +77,8 @@ class LightHead(Head):
     timed : bool
         Whether blocks own intervals and thus are told the time.
     normalize : bool
-        Batch normalisation before the non-linearity.
+        Makes no difference: features come normalised from the encoder, and the latent that is
+        added to them is of one scale as it is.
     """
 
     time_dim = 8
@@ -95,7 +96,6 @@ class LightHead(Head):
         super().__init__()
         self.latent = StackedLinear(embedding_dim, width, generators, bias=False)
         self.time = StackedLinear(self.time_dim, width, generators, 1.0, False) if timed else None
-        self.norm = StackedBatchNorm(width, len(generators)) if normalize else nn.Identity()
         self.dropout = StackedDropout(dropout)
         self.out = StackedLinear(width, n_classes, generators, gain=1.0)
 
@@ -103,7 +103,7 @@ class LightHead(Head):
         hidden = features.unsqueeze(2) + self.latent(z)
         if self.time is not None:
             hidden = hidden + self.time(time_features(position, self.time_dim))
-        return self.out(self.dropout(self.norm(hidden).relu()))
+        return self.out(self.dropout(hidden.relu()))
 
 
 class PaperHead(Head):
@@ -144,7 +144,8 @@ class PaperHead(Head):
         def dense(n_in: int, n_out: int) -> StackedLinear:
             return StackedLinear(n_in, n_out, generators)
 
-        self.feature_end = norm(width) if normalize else nn.ReLU()
+        # With batch normalisation that is where the encoder ends, without ReLU.
+        self.feature_end = nn.Identity() if normalize else nn.ReLU()
         self.latent = nn.Sequential(dense(embedding_dim, width), norm(width), nn.ReLU())
         self.residual = (
             nn.Sequential(

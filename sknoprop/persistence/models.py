@@ -47,7 +47,7 @@ def describe_model(model: NoPropModel) -> dict[str, Any] | None:
         "readout": name_of(READOUTS, type(model.readout)),
         "head": name_of(HEADS, type(model.head)),
         "dropout": model.encoder.dropout.p,
-        "batch_norm": any(isinstance(m, StackedBatchNorm) for m in model.head.modules()),
+        "batch_norm": any(isinstance(m, StackedBatchNorm) for m in model.encoder.modules()),
         "loss_weight": model.loss_weight,
         "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
         "schedule": schedule,
