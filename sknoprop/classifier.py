@@ -163,7 +163,7 @@ default="auto"
         The learning rate; the largest of the cycle.
 
     weight_decay : float or "auto", default="auto"
-        Passed to the optimizer, if it has one. "auto" is ``min(1, 300 / n_samples)`` for "adamw",
+        Passed to the optimizer, if it has one. "auto" is ``min(1, 100 / n_samples)`` for "adamw",
         whose decay is decoupled from the gradient and takes the learning rate as a factor, and
         0.001 for others.
 

@@ -2,7 +2,7 @@
 
 Few rows want one layer, held by weight decay and dropout. Many want a second one, which pays only
 with batch normalisation, and more steps; decay fades out, as it blurs what enough rows make clear.
-The numbers were chosen on twenty-two tables of the KEEL repository that are no part of the
+The numbers were chosen on thirty-two tables of the KEEL repository that are no part of the
 benchmarks.
 """
 
@@ -50,7 +50,7 @@ def fill_in(params: dict[str, Any], n_samples: int, streaming: bool = False) -> 
     automatic = {
         "batch_norm": len(sizes) > 1,
         "dropout": 0.2 if many else 0.35,
-        "weight_decay": min(1.0, 300 / n_samples) if decoupled else 1e-3,
+        "weight_decay": min(1.0, 100 / n_samples) if decoupled else 1e-3,
         "batch_size": min(256, max(64, n_rows // 32)),
     }
     filled = params | {k: v for k, v in automatic.items() if params[k] == "auto"}
