@@ -1,11 +1,11 @@
 """Accuracy and log loss on scikit-learn's own data sets, beside MLPClassifier.
 
-    python benchmarks/small_data.py             # measure (10 minutes) and print
+    python benchmarks/small_data.py             # measure (5 minutes) and print
     python benchmarks/small_data.py --report    # print what was measured
 
 All defaults; every model behind the same StandardScaler (digits: pixels divided by 16). Prints a
 table and writes ``benchmarks/results/small_data.json``. Nothing was tuned on these test rows: the
-defaults were chosen on other tables and on folds of the digits' training rows.
+defaults were chosen on other tables.
 """
 
 import json
@@ -35,19 +35,6 @@ def models(seed):
     yield "MLPClassifier", MLPClassifier(max_iter=1000, random_state=seed)
     for variant in VARIANTS:
         yield variant, NoPropClassifier(variant, random_state=seed)
-    # Found on folds of the digits' training rows, where the defaults are those of tables.
-    for variant in VARIANTS:
-        yield (
-            f"{variant}, two layers",
-            NoPropClassifier(
-                variant,
-                hidden_layer_sizes=(128, 128),
-                batch_norm=True,
-                learning_rate_init=0.01,
-                n_train_draws=1,
-                random_state=seed,
-            ),
-        )
 
 
 def scaler(name):
