@@ -64,7 +64,7 @@ def noprop_epoch(X, y, batch_size, **params):
 def engine_against_bare_loop(X, y, batch_size=128, n_epochs=20):
     """CPU time of the skorch engine and of a plain loop over the same batches and step."""
     estimator = NoPropClassifier("fm", hidden_layer_sizes=(WIDTH,), dropout=0.0)
-    params = fill_in(estimator.get_params(), len(X))
+    params = fill_in(estimator.get_params(), len(X), 10)
     settings = Settings(
         optimizer=torch.optim.AdamW,
         learning_rate=0.01,

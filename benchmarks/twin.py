@@ -51,7 +51,9 @@ class PlainEnsemble(NoPropClassifier):
     def fit(self, X, y):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         self.classes_, labels = np.unique(y, return_inverse=True)
-        params = fill_in(self.get_params(deep=False), len(X)) | {"n_train_draws": 1}
+        params = fill_in(self.get_params(deep=False), len(X), len(self.classes_)) | {
+            "n_train_draws": 1
+        }
         seeds = Seeds(self.random_state)
         model = build_model(params, X, labels, seeds, len(self.classes_))
         model.__class__ = PlainModel

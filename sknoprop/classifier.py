@@ -111,7 +111,8 @@ default="auto"
 
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the layers on the input. With the light head the last is the layer that the
-        latent is added to. "auto" is ``(128,)`` up to 1,000 rows and ``(128, 128)`` above.
+        latent is added to. "auto" is ``(128,)`` for up to 1,000 rows of two classes, else
+        ``(128, 128)``.
 
     n_bins : int, default=8
         Largest number of quantile bins for the piecewise-linear encoding of each feature, see
@@ -163,7 +164,7 @@ default="auto"
         The learning rate; the largest of the cycle.
 
     weight_decay : float or "auto", default="auto"
-        Passed to the optimizer, if it has one. "auto" is ``min(1, 100 / n_samples)`` for "adamw",
+        Passed to the optimizer, if it has one. "auto" is ``min(1, 100 / n_samples)`` for AdamW,
         whose decay is decoupled from the gradient and takes the learning rate as a factor, and
         0.001 for others.
 
@@ -171,8 +172,8 @@ default="auto"
         Rows a step, at most. "auto" is ``n_samples // 32``, but between 64 and 256 rows.
 
     max_iter : int or "auto", default="auto"
-        Number of epochs, with a constant learning rate at most. "auto" is 30 up to 1,000 rows and
-        50 above, falls with the root of the number of rows from 5,000 on to a third, and is more
+        Number of epochs, with a constant learning rate at most. "auto" is 30 for up to 1,000 rows
+        of two classes, else 50, falls with the root of the number of rows from 5,000 on to a third, and is more
         where fewer than 150 steps would come of it; with a constant learning rate it is 200.
 
     early_stopping : bool, default=False
@@ -510,7 +511,7 @@ default="auto"
             seeds = Seeds(_entropy(self.random_state))
         if params["early_stopping"] and validation is None:
             data, validation = hold_out(data, self.validation_fraction, seeds)
-        filled = fill_in(params, len(data.y), streaming)
+        filled = fill_in(params, len(data.y), len(classes), streaming)
         if again:
             # A copy is trained: should it go wrong, the model is what it was.
             model, before = grown(self.blocks_, self._trained, self.n_blocks)

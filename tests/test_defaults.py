@@ -1,13 +1,14 @@
 """What "auto" stands for."""
 
 import pytest
+import torch
 
 from sknoprop import NoPropClassifier
 from sknoprop.defaults import fill_in
 
 
-def filled(n_samples, **params):
-    return fill_in(NoPropClassifier(**params).get_params(), n_samples)
+def filled(n_samples, n_classes=2, **params):
+    return fill_in(NoPropClassifier(**params).get_params(), n_samples, n_classes)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,14 @@ def test_by_the_number_of_rows(n, sizes, batch_norm, dropout, decay, batch_size,
     assert found["max_iter"] == max_iter
 
 
+def test_more_than_two_classes_want_a_second_layer():
+    found = filled(300, n_classes=3)
+    assert found["hidden_layer_sizes"] == (128, 128)
+    assert found["batch_norm"] is True
+    assert found["dropout"] == 0.35
+    assert found["max_iter"] == 50
+
+
 def test_what_is_given_stays():
     given = {
         "hidden_layer_sizes": 7,
@@ -46,6 +55,7 @@ def test_what_is_given_stays():
         k: v for k, v in given.items() if k != "hidden_layer_sizes"
     }
     assert filled(200, hidden_layer_sizes=[9, 9])["batch_norm"] is True
+    assert filled(200, optimizer=torch.optim.AdamW)["weight_decay"] == 0.5
     assert filled(200, optimizer="sgd")["weight_decay"] == 1e-3
     assert filled(200, learning_rate="constant")["max_iter"] == 200
     assert filled(200, batch_size=200)["max_iter"] == 150

@@ -183,7 +183,6 @@ FOREIGN = {
     "training": {"inspect", "joblib", "numpy", "skorch", "sklearn", "torch", "tqdm", "warnings"},
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
-    "defaults": set(),
     "building": {"numpy", "torch"},
     "fitting": {"numpy", "sklearn", "skorch", "torch"},
     "persistence": {
