@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call as check_first_call
 from sklearn.utils.validation import _check_sample_weight
 
@@ -32,6 +33,8 @@ __all__ = [
     "DTYPES",
     "MODEL_PARAMETERS",
     "OPTIMIZERS",
+    "built_with",
+    "changed_since",
     "check_constraints",
     "check_embedding_array",
     "check_first_call",
@@ -217,6 +220,15 @@ def check_parameters(params: dict[str, Any]) -> None:
                 )
 
 
+def changed_since(before: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
+    """Names of the `MODEL_PARAMETERS` that differ."""
+    return [
+        name
+        for name in MODEL_PARAMETERS
+        if before[name] is not params[name] and not np.array_equal(before[name], params[name])
+    ]
+
+
 def check_unchanged(before: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     """Check that training can go on with these parameters.
 
@@ -225,45 +237,104 @@ def check_unchanged(before: Mapping[str, Any], params: Mapping[str, Any]) -> Non
     ValueError
         Naming the first parameter that cannot change, and the two values.
     """
-    for name in MODEL_PARAMETERS:
-        old, new = before[name], params[name]
-        if old is not new and not np.array_equal(old, new):
-            raise ValueError(
-                f"The {name!r} parameter of NoPropClassifier cannot change while training goes on: "
-                f"the blocks were built with {old!r}. Got {new!r} instead. Set it back, or start "
-                "anew: fit with warm_start=False, or clone."
-            )
+    for name in changed_since(before, params)[:1]:
+        raise ValueError(
+            f"The {name!r} parameter of NoPropClassifier cannot change while training goes on: the "
+            f"blocks were built with {before[name]!r}. Got {params[name]!r} instead. Set it back, "
+            "or start anew: fit with warm_start=False, or clone."
+        )
 
 
-def check_weights(
-    sample_weight: Any, class_weight: Any, X: np.ndarray, y: np.ndarray
-) -> np.ndarray | None:
-    """Weight of each row: its own times its class's.
+def built_with(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that `check_unchanged` compares, safe from changes in place."""
+    return {
+        name: params[name] if isinstance(params[name], torch.nn.Module) else deepcopy(params[name])
+        for name in MODEL_PARAMETERS
+    }
+
+
+def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """Weight of each class.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        Classes that a dict does not name have weight 1.
+    classes : ndarray of shape (n_classes,)
+    y : ndarray of shape (n_samples,)
+        Numbers of the classes of the rows that weights are balanced over.
 
     Returns
     -------
-    ndarray of shape (n_samples,), float64, or None
-        None if neither is given.
+    ndarray of shape (n_classes,), float64, or None
+
+    Raises
+    ------
+    ValueError
+        If a weight is not a finite number from 0 on, or a key is no class.
+    """
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str):
+        return compute_class_weight(class_weight, classes=np.arange(len(classes)), y=y)
+    bad = {
+        k: v
+        for k, v in class_weight.items()
+        if not (isinstance(v, Real) and 0 <= float(v) < np.inf)
+    }
+    if bad:
+        raise ValueError(
+            "The 'class_weight' parameter of NoPropClassifier must have finite weights that are "
+            f"not negative. Got {bad!r}."
+        )
+    known = classes.tolist()
+    strange = [key for key in class_weight if key not in known]
+    if strange:
+        raise ValueError(
+            f"The 'class_weight' parameter of NoPropClassifier must have keys among {known}. Got "
+            f"also {strange}."
+        )
+    return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
+
+
+def check_weights(
+    sample_weight: Any, class_weight: Any, X: np.ndarray, y: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Weights of rows, each its own times its class's, and of classes.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,) or None
+    class_weight : dict, "balanced" or None
+        See `class_factors`; rows of weight zero do not count for a balance.
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        Numbers of the classes.
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    weight : ndarray of shape (n_samples,), float64, or None
+        Up to a constant; None if neither is given.
+    factors : ndarray of shape (n_classes,), float64, or None
+        None without `class_weight`.
 
     Raises
     ------
     ValueError
         If weights are negative, not finite or of the wrong shape.
     """
-    weight = None
+    weight, counted = None, y
     if sample_weight is not None:
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if class_weight is not None:
-        if isinstance(class_weight, Mapping):
-            bad = {k: v for k, v in class_weight.items() if not (np.isreal(v) and 0 <= v < np.inf)}
-            if bad:
-                raise ValueError(
-                    "The 'class_weight' parameter of NoPropClassifier must have finite weights "
-                    f"that are not negative. Got {bad!r}."
-                )
-        by_class = compute_sample_weight(class_weight, y)
-        weight = by_class if weight is None else weight * by_class
-    return weight
+        # Scaled first, lest the product of large ones overflow.
+        weight = weight / max(weight.max(), np.finfo(float).tiny)
+        counted = y[weight > 0]
+    factors = class_factors(class_weight, classes, counted)
+    if factors is not None:
+        factors = factors / max(factors.max(), np.finfo(float).tiny)
+        weight = factors[y] if weight is None else weight * factors[y]
+    return weight, factors
 
 
 def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sknoprop._parameters import (
     CONSTRAINTS,
-    MODEL_PARAMETERS,
+    built_with,
     check_first_call,
     check_parameters,
     check_unchanged,
@@ -173,8 +174,9 @@ default="auto"
 
     max_iter : int or "auto", default="auto"
         Number of epochs, with a constant learning rate at most. "auto" is 30 for up to 1,000 rows
-        of two classes, else 50, falls with the root of the number of rows from 5,000 on to a third, and is more
-        where fewer than 150 steps would come of it; with a constant learning rate it is 200.
+        of two classes, else 50, falls with the root of the number of rows from 5,000 on to a
+        third, and is more where fewer than 150 steps would come of it; with a constant learning
+        rate it is 200.
 
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
@@ -404,14 +406,14 @@ default="auto"
                     "With warm_start=True, fit goes on with the classes it knows: "
                     f"{self.classes_}. Got y with {classes}."
                 )
-            weight = check_weights(sample_weight, self.class_weight, X, y)
+            weight, factors = check_weights(sample_weight, self.class_weight, X, labels, classes)
             data = weighted_data(X, labels.astype(np.int64), weight)
             if len(np.unique(data.y)) < 2:
                 raise ValueError(
                     "NoPropClassifier needs at least two classes in y (of positive weight). Got "
                     f"only one class: {classes[data.y[0]]!r}."
                 )
-            validation = self._validation_data(X_val, y_val, classes)
+            validation = self._validation_data(X_val, y_val, classes, factors)
             self._train(data, validation, classes, device, again=again)
         return self
 
@@ -444,18 +446,16 @@ default="auto"
             As `fit`; the state before the call is left as it was.
         """
         device = self._check_parameters()
-        for name, value in (("early_stopping", True), ("class_weight", "balanced")):
-            given = getattr(self, name)
-            if isinstance(given, type(value)) and given == value:
-                raise ValueError(
-                    f"partial_fit does not support {name}={value!r}, which needs all data at "
-                    "once. "
-                    + (
-                        "Set early_stopping=False."
-                        if name == "early_stopping"
-                        else "Pass a dict of weights, as from compute_class_weight."
-                    )
-                )
+        if self.early_stopping:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True, which needs all data at once. "
+                "Set early_stopping=False."
+            )
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"partial_fit does not support class_weight={self.class_weight!r}, which needs all "
+                "data at once. Pass a dict of weights, as from compute_class_weight."
+            )
         again = hasattr(self, "blocks_")
         with _restored_on_error(self):
             check_first_call(self, classes)
@@ -467,7 +467,7 @@ default="auto"
                     f"{self.classes_[0]!r}."
                 )
             labels = _numbers(y, self.classes_, "y")
-            weight = check_weights(sample_weight, self.class_weight, X, y)
+            weight, _ = check_weights(sample_weight, self.class_weight, X, labels, self.classes_)
             data = weighted_data(X, labels, weight)
             self._train(data, None, self.classes_, device, again=again, streaming=True)
         return self
@@ -477,7 +477,9 @@ default="auto"
         check_parameters(self.get_params(deep=False))
         return resolve_device(self.device)
 
-    def _validation_data(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Data | None:
+    def _validation_data(
+        self, X_val: Any, y_val: Any, classes: np.ndarray, factors: np.ndarray | None
+    ) -> Data | None:
         if X_val is None and y_val is None:
             return None
         if X_val is None or y_val is None:
@@ -488,9 +490,10 @@ default="auto"
             self, X_val, y_val, dtype=[np.float64, np.float32], reset=False
         )
         labels = _numbers(y_val, classes, "y_val")
-        if isinstance(self.class_weight, str):
-            return Data(X_val, labels)
-        return weighted_data(X_val, labels, check_weights(None, self.class_weight, X_val, y_val))
+        weight = None if factors is None else factors[labels]
+        if weight is not None and not weight.any():
+            raise ValueError("X_val needs a row of a class with positive class_weight.")
+        return weighted_data(X_val, labels, weight)
 
     def _train(
         self,
@@ -510,7 +513,9 @@ default="auto"
         else:
             seeds = Seeds(_entropy(self.random_state))
         if params["early_stopping"] and validation is None:
-            data, validation = hold_out(data, self.validation_fraction, seeds)
+            # The same rows as before where training goes on: others have been trained on.
+            split = Seeds(seeds.entropy)
+            data, validation = hold_out(data, self.validation_fraction, split)
         filled = fill_in(params, len(data.y), len(classes), streaming)
         if again:
             # A copy is trained: should it go wrong, the model is what it was.
@@ -526,7 +531,7 @@ default="auto"
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()
         self._keep_training(trained)
         self._seed = seeds.entropy
-        self._built_with = {name: params[name] for name in MODEL_PARAMETERS}
+        self._built_with = built_with(params)
 
     def _keep_training(self, trained: Trained) -> None:
         self._trained = trained
@@ -733,8 +738,8 @@ default="auto"
         The file holds what prediction and a later `fit` need and no more: no training data and,
         unless asked for, no optimiser; of `history_` the blocks' losses only. Loading it runs no
         code, so a file from a stranger can do no worse than predict badly; see
-        `sknoprop.persistence` for the format. Pickle and joblib keep more, and run what they are
-        given.
+        `sknoprop.persistence` for the format. Pickle and joblib keep more, but never the
+        optimiser, and run what they are given.
 
         Parameters
         ----------
@@ -822,6 +827,13 @@ default="auto"
             # The optimiser's state is three times the size of the model, and seldom wanted.
             del state["_trained"]
         return state
+
+    def __deepcopy__(self, memo):
+        # Not by way of the state of a pickle: a copy goes on training where the original would.
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            setattr(twin, name, copy.deepcopy(value, memo))
+        return twin
 
     def __setstate__(self, state):
         state = dict(state)

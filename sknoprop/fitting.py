@@ -79,7 +79,7 @@ def weighted_data(X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
 def hold_out(data: Data, fraction: float, seeds: Seeds) -> tuple[Data, Data]:
     """Split rows into those to train on and those to validate with.
 
-    Classes keep their shares as far as their rows allow; the only row of a class is trained on.
+    Classes keep their shares as far as their rows allow; each keeps a row to train on.
 
     Raises
     ------
@@ -87,22 +87,25 @@ def hold_out(data: Data, fraction: float, seeds: Seeds) -> tuple[Data, Data]:
         If too few rows are left for either.
     """
     n = len(data.y)
-    counts = np.bincount(data.y)
-    free = np.flatnonzero(counts[data.y] > 1)
+    random = seeds.numpy("split")
+    order = random.permutation(n)
+    _, first = np.unique(data.y[order], return_index=True)
+    kept = order[first]
+    free = np.setdiff1d(np.arange(n), kept)
     n_held = round(fraction * n)
     if not 0 < n_held < len(free):
         raise ValueError(
             f"early_stopping holds out validation_fraction={fraction} of {n} rows, which leaves "
-            "none to train on or none to validate with. Pass X_val and y_val, change "
-            "validation_fraction, or set early_stopping=False."
+            "none to validate with or not one of each class to train on. Pass X_val and y_val, "
+            "change validation_fraction, or set early_stopping=False."
         )
-    n_classes = np.count_nonzero(counts > 1)
-    stratify = data.y[free] if min(n_held, len(free) - n_held) >= n_classes else None
+    y = data.y[free]
+    counts = np.unique(y, return_counts=True)[1]
+    even = counts.min() > 1 and min(n_held, len(free) - n_held) >= len(counts)
     rest, held = train_test_split(
-        free, test_size=n_held, stratify=stratify, random_state=seeds.numpy("split")
+        free, test_size=n_held, stratify=y if even else None, random_state=random
     )
-    alone = np.flatnonzero(counts[data.y] == 1)
-    return data.take(np.sort(np.concatenate([rest, alone]))), data.take(np.sort(held))
+    return data.take(np.sort(np.concatenate([rest, kept]))), data.take(np.sort(held))
 
 
 def training_settings(params: dict[str, Any], streaming: bool = False) -> Settings:

@@ -30,7 +30,7 @@ def toy_model(n_classes=3, seed=0, **params):
     X, y = toy_data(n_classes=n_classes)
     estimator = NoPropClassifier(**(small | params))
     model = build_model(
-        fill_in(estimator.get_params(deep=False), len(X)), X, y, Seeds(seed), n_classes
+        fill_in(estimator.get_params(deep=False), len(X), n_classes), X, y, Seeds(seed), n_classes
     )
     inputs = model.encoder.prepare(torch.tensor(X))
     return model, inputs, torch.tensor(y)

@@ -1,5 +1,6 @@
 """Training that goes on: warm starts, more blocks, data in parts."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -175,11 +176,17 @@ def test_a_failing_part_leaves_everything_as_it_was():
     clf = NoPropClassifier(**SMALL, batch_size=20).partial_fit(X, y, classes=[0, 1, 2])
     twin = NoPropClassifier(**SMALL, batch_size=20).partial_fit(X, y, classes=[0, 1, 2])
     clf.set_params(learning_rate_init=1e38)
-    with pytest.raises(TrainingError):
-        clf.partial_fit(X, y)
+    for batch_size in (20, 60):  # it shows at the second step, or only after the last
+        with pytest.raises(TrainingError, match="not finite"):
+            clf.set_params(batch_size=batch_size).partial_fit(X, y)
+    clf.set_params(batch_size=20)
     clf.set_params(learning_rate_init=0.01)
-    for bad in ((X[:, :2], y), (X, y + 1), (X * np.nan, y)):
-        with pytest.raises(ValueError, match=r"."):
+    for message, bad in (
+        ("2 features", (X[:, :2], y)),
+        (r"Got also \[3\]", (X, y + 1)),
+        ("NaN", (X * np.nan, y)),
+    ):
+        with pytest.raises(ValueError, match=message):
             clf.partial_fit(*bad)
     np.testing.assert_array_equal(
         clf.partial_fit(X, y).predict_proba(X), twin.partial_fit(X, y).predict_proba(X)
@@ -215,9 +222,27 @@ def test_what_parts_cannot_do_is_named(params, classes, message):
 def test_a_pickle_leaves_the_optimiser_behind_and_training_can_still_go_on():
     X, y = toy_data(60)
     clf = NoPropClassifier(**SMALL).partial_fit(X, y, classes=[0, 1, 2])
-    copy = pickle.loads(pickle.dumps(clf))
-    assert copy._trained.optimizer == {}
+    found = pickle.loads(pickle.dumps(clf))
+    assert found._trained.optimizer == {}
     assert clf._trained.optimizer, "the original keeps it"
-    copy.partial_fit(X, y)
-    assert copy.n_iter_ == 2
-    assert steps_taken(copy) == {1}
+    found.partial_fit(X, y)
+    assert found.n_iter_ == 2
+    assert steps_taken(found) == {1}
+
+
+def test_a_copy_goes_on_as_the_original_does():
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL).partial_fit(X, y, classes=[0, 1, 2])
+    twin = copy.deepcopy(clf)
+    np.testing.assert_array_equal(
+        twin.partial_fit(X, y).predict_proba(X), clf.partial_fit(X, y).predict_proba(X)
+    )
+
+
+def test_changes_in_place_are_seen():
+    X, y = toy_data(60)
+    embedding = np.eye(3)
+    clf = NoPropClassifier("fm", **SMALL, warm_start=True, embedding=embedding).fit(X, y)
+    embedding[0] *= 2
+    with pytest.raises(ValueError, match="'embedding'"):
+        clf.fit(X, y)

@@ -180,7 +180,17 @@ PURE = {
 #: Other packages a module may see, beside PURE; torch alone where nothing else is said.
 FOREIGN = {
     "networks": {"numpy", "torch"},
-    "training": {"inspect", "joblib", "numpy", "skorch", "sklearn", "torch", "tqdm", "warnings"},
+    "training": {
+        "dis",
+        "inspect",
+        "joblib",
+        "numpy",
+        "skorch",
+        "sklearn",
+        "torch",
+        "tqdm",
+        "warnings",
+    },
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
     "building": {"numpy", "torch"},

@@ -155,6 +155,8 @@ def test_parameters_set_after_fit_change_nothing_of_the_model(tmp_path):
     loaded = NoPropClassifier.load(tmp_path / "model")
     assert loaded.get_params() == clf.get_params()
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    with pytest.raises(ValueError, match="cannot change while training goes on"):
+        loaded.partial_fit(X, y)
 
 
 @pytest.mark.parametrize(
@@ -526,6 +528,8 @@ LIES = [
     (("classes", "dtype"), "bool", "must be a list of bool"),
     (("feature_names",), ["a"], "1 names for 5 features"),
     (("feature_names",), list(range(5)), "list of strings"),
+    (("changed",), ["magic"], "'changed' must list"),
+    (("changed",), None, "'changed' must list"),
     (("design", "n_split"), 2, "n_split"),
     (("design", "n_split"), 0, "n_split"),
     (("design", "n_split"), True, "n_split"),

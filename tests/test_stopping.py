@@ -107,7 +107,7 @@ def test_validation_rows_do_not_change_training():
 
 
 def test_held_out_rows_are_not_trained_on():
-    """Rows held out have labels that contradict the rest; weights 0 and 1 say who is who."""
+    """The fit is that on the other rows; a warm start holds out the same ones again."""
     X, y = noisy_data(200)
     data = weighted_data(X, y, None)
     rest, held = hold_out(data, 0.2, Seeds(0))
@@ -122,13 +122,44 @@ def test_held_out_rows_are_not_trained_on():
     np.testing.assert_array_equal(by_hand.loss_curve_, stopped.loss_curve_)
 
 
-def test_the_only_row_of_a_class_is_trained_on():
-    X, y = noisy_data(40)
-    y[7] = 9
+def test_a_warm_start_holds_out_the_same_rows(monkeypatch):
+    X, y = noisy_data(90)
+    held = []
+
+    def spy(*args):
+        parts = hold_out(*args)
+        held.append(parts[1].X)
+        return parts
+
+    monkeypatch.setattr("sknoprop.classifier.hold_out", spy)
+    clf = NoPropClassifier(**SMALL, max_iter=2, early_stopping=True, warm_start=True)
+    clf.fit(X, y).fit(X, y)
+    np.testing.assert_array_equal(held[0], held[1])
+
+
+def test_a_warm_start_never_ends_worse_than_it_began():
+    X, y = noisy_data()
+    options = SMALL | {"early_stopping": True, "warm_start": True, "n_iter_no_change": None}
+    clf = NoPropClassifier(**options, max_iter=20).fit(X, y, X_val=X[:30], y_val=1 - y[:30])
+    best = clf.validation_scores_.max(0)
+    clf.set_params(learning_rate="constant", learning_rate_init=0.5, max_iter=1)
+    clf.fit(X, y, X_val=X[:30], y_val=1 - y[:30])
+    assert (clf.validation_scores_[-1] < best).any(), "no block got worse: a useless test"
+    end = [-log_loss(1 - y[:30], p) for p in clf.predict_block_proba(X[:30])]
+    assert (np.array(end) >= best - 1e-5).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fraction"), [([38, 1, 1], 0.5), ([60, 60, 2], 0.8), ([2] * 60, 0.1)]
+)
+def test_each_class_keeps_a_row_to_train_on(sizes, fraction):
+    y = np.repeat(np.arange(len(sizes)), sizes)
+    X = np.arange(len(y), dtype=float)[:, None]
     for seed in range(5):
-        rest, held = hold_out(weighted_data(X, y, None), 0.5, Seeds(seed))
-        assert 9 in rest.y
-        assert 9 not in held.y
+        rest, held = hold_out(weighted_data(X, y, None), fraction, Seeds(seed))
+        assert set(rest.y) == set(range(len(sizes)))
+        assert sorted(np.concatenate([rest.X, held.X])[:, 0]) == X[:, 0].tolist()
+        assert len(held.y) == round(fraction * len(y))
 
 
 def test_a_constant_rate_ends_when_all_blocks_are_done():

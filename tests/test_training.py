@@ -1,5 +1,7 @@
 """The engine: noise, batches, history, faults."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -168,6 +170,31 @@ def test_a_callback_may_end_training(epoch, batch, n_iter):
     assert clf.n_iter_ == n_iter
     assert clf.loss_curve_.shape == (n_iter, 3)
     assert clf.predict(toy_data()[0]).shape == (40,)
+
+
+@pytest.mark.parametrize("moment", ["on_train_begin", "on_epoch_end", "on_train_end"])
+def test_a_callback_may_say_stop_at_any_moment(moment):
+    callback = Callback()
+    setattr(callback, moment, stop)
+    clf = NoPropClassifier(**SMALL, callbacks=[callback]).fit(*toy_data())
+    assert clf.n_iter_ == {"on_train_begin": 0, "on_epoch_end": 1, "on_train_end": 4}[moment]
+
+
+def stop(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def test_a_signal_within_a_callback_is_the_users():
+    class Slow(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            signal.raise_signal(signal.SIGINT)
+
+    X, y = toy_data()
+    clf = NoPropClassifier(**SMALL).fit(X, y)
+    before = clf.predict_proba(X)
+    with pytest.raises(KeyboardInterrupt):
+        clf.set_params(callbacks=[Slow()]).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
 @pytest.mark.parametrize("epoch", [1, 3])

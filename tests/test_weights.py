@@ -132,6 +132,48 @@ def test_weights_are_routed():
         clf.set_fit_request(sample_weight=True, X_val=True, y_val=True)
 
 
+def test_class_weights_need_not_occur_in_every_part():
+    X, y = toy_data(60)
+    part = y < 2
+    clf = NoPropClassifier(**SMALL, class_weight={2: 5.0})
+    clf.partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X[part], y[part])
+    clf.fit(X, y, X_val=X[part], y_val=y[part])
+    assert clf.validation_scores_.shape == (5, 2)
+
+
+def test_balanced_weights_judge_validation_rows_too():
+    X, y = toy_data(60)
+    y = np.minimum(y, 1)
+    table = dict(enumerate(compute_class_weight("balanced", classes=np.unique(y), y=y)))
+    scores = [
+        NoPropClassifier(**SMALL, class_weight=weight)
+        .fit(X, y, X_val=X[:9], y_val=y[:9])
+        .validation_scores_
+        for weight in ("balanced", table, None)
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
+    assert not np.allclose(scores[0], scores[2], rtol=1e-2)
+
+
+def test_rows_of_weight_zero_do_not_count_for_a_balance():
+    X, y = toy_data(60)
+    weight = (np.arange(60) > 20) | (y == 0)
+    dropped = NoPropClassifier(**SMALL, class_weight="balanced").fit(X[weight], y[weight])
+    zero = NoPropClassifier(**SMALL, class_weight="balanced").fit(X, y, weight.astype(float))
+    np.testing.assert_array_equal(zero.predict_proba(X), dropped.predict_proba(X))
+
+
+def test_products_of_huge_weights_do_not_overflow():
+    X, y = toy_data(60)
+    huge = NoPropClassifier(**SMALL, class_weight={0: 1e200, 1: 1e200, 2: 2e200})
+    plain = NoPropClassifier(**SMALL, class_weight={2: 2.0})
+    np.testing.assert_allclose(
+        huge.fit(X, y, np.full(60, 1e200)).predict_proba(X),
+        plain.fit(X, y).predict_proba(X),
+        atol=1e-6,
+    )
+
+
 @pytest.mark.parametrize(
     ("params", "weight", "message"),
     [
@@ -144,7 +186,8 @@ def test_weights_are_routed():
         ({"class_weight": {0: 1.0, 1: 0.0, 2: 0.0}}, None, "only one class: .*0"),
         ({"class_weight": {0: -1.0}}, None, "class_weight.*-1"),
         ({"class_weight": {0: np.inf}}, None, "class_weight.*inf"),
-        ({"class_weight": {5: 1.0}}, None, "not in class_weight"),
+        ({"class_weight": {5: 1.0}}, None, r"class_weight.*keys among \[0, 1, 2\].*\[5\]"),
+        ({"class_weight": {0: None}}, None, "class_weight.*None"),
         ({"class_weight": "even"}, None, "class_weight"),
         ({"embedding": "prototype"}, np.arange(60) % 3 != 1, "prototype.*2 of 3 classes"),
     ],

@@ -13,6 +13,7 @@ from the file: it holds numbers and names, and each is checked before use.
 ``classes``           ``dtype`` and ``values`` of `classes_`
 ``feature_names``     `feature_names_in_` or null
 ``seed``              of the fit; prediction draws its noise from it
+``changed``           parameters that were set to another value after the fit
 ====================  =============================================================================
 
 Tensors are the model's state (``model.*``), the curves of training, where the user gave an array

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from sknoprop._parameters import (
     MODEL_PARAMETERS,
+    built_with,
+    changed_since,
     check_constraints,
     check_parameters,
     resolve_device,
@@ -44,7 +46,7 @@ __all__ = ["load_classifier", "save_classifier", "warn_of_version"]
 #: What a document holds, see `sknoprop.persistence`.
 KEYS = {
     *("format", "versions", "parameters", "design"),
-    *("classes", "feature_names", "seed"),
+    *("classes", "feature_names", "seed", "changed"),
 }
 
 #: Prefix of the names of the model's tensors.
@@ -138,6 +140,7 @@ def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "classes": encode_classes(estimator.classes_),
         "feature_names": None if names is None else [str(name) for name in names],
         "seed": int(estimator._seed),
+        "changed": changed_since(estimator._built_with, estimator.get_params(deep=False)),
     }
     return document, tensors
 
@@ -183,8 +186,11 @@ def _decode(
     history = decode_history(curves, model.n_blocks)
     estimator._keep_training(Trained(history, decode_optimizer(moments, model)))
     estimator._seed = _integer(document, "seed", 0)
-    # A later fit may go on from here if it has the parameters that were saved.
-    estimator._built_with = {name: parameters[name] for name in MODEL_PARAMETERS}
+    # Where a parameter was set to another value after fit, training cannot go on.
+    changed = document["changed"]
+    if not isinstance(changed, list) or not set(map(str, changed)) <= set(MODEL_PARAMETERS):
+        raise ModelFileError("its 'changed' must list parameters that shape a model.")
+    estimator._built_with = built_with(parameters) | dict.fromkeys(changed, "another value")
     return estimator
 
 

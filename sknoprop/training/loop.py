@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from sknoprop.model import NoPropModel
 from sknoprop.networks.stacked import StackedDropout
 from sknoprop.training.batches import Batches, NoiseSource
-from sknoprop.training.net import BlockNet, Course
+from sknoprop.training.net import BlockNet, Course, TrainingError
+from sknoprop.training.progress import EpochBar
 from sknoprop.training.seeds import Seeds
 from sknoprop.training.stopping import Stopping, Validation
 
@@ -99,7 +100,7 @@ def train(
     Raises
     ------
     TrainingError
-        If a loss is not finite.
+        If a loss, or what is learnt, is not finite.
     """
     device = rows.y.device
     noise = NoiseSource(
@@ -129,6 +130,9 @@ def train(
     if before is not None:
         net.history_ = copy.deepcopy(before.history)
         _resume(net.optimizer_, before.optimizer)
+        if stopping is not None and stopping.keep_best and validation is not None:
+            # What was kept before stays, unless this training finds better.
+            stopping.update(validation.log_loss(model.eval())[0])
     try:
         for dropout in dropouts:
             dropout.generators = generators
@@ -137,6 +141,9 @@ def train(
         for dropout in dropouts:
             dropout.generators = None
         model.eval().requires_grad_(False)
+        for callback in settings.callbacks:
+            if isinstance(callback, EpochBar):
+                callback.close()
     if len(net.history) and "block_losses" not in net.history[-1]:
         net.history_.pop()  # a callback ended training in the middle of an epoch
     if stopping is not None:
@@ -150,6 +157,11 @@ def train(
                 ConvergenceWarning,
                 stacklevel=2,
             )
+    if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
+        raise TrainingError(
+            "What the last step of training left is not finite: training has diverged. Lower "
+            "learning_rate_init, or check the scale of X."
+        )
     return Trained(net.history, net.optimizer_.state_dict()["state"])
 
 

@@ -7,6 +7,7 @@ keeps epochs only, with one loss a block.
 
 from __future__ import annotations
 
+import dis
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,16 @@ class _Stop(Exception):
 
 class _Interrupt(BaseException):
     """The user ended training; unlike KeyboardInterrupt, skorch lets it through."""
+
+
+def _is_raised(interrupt: KeyboardInterrupt) -> bool:
+    """Whether a statement raised it, as callbacks do, and not a signal that came in between."""
+    traceback = interrupt.__traceback__
+    assert traceback is not None
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code.co_code
+    return code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,8 @@ class BlockNet(NeuralNet):
     def partial_fit(self, *args: Any, **kwargs: Any) -> BlockNet:
         try:
             super().partial_fit(*args, **kwargs)
+        except _Stop:  # before the first epoch, or after the last
+            pass
         except _Interrupt as interrupt:
             raise KeyboardInterrupt from interrupt
         return self
@@ -103,8 +116,8 @@ class BlockNet(NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
             super().notify(method_name, **kwargs)
-        except KeyboardInterrupt:
-            raise _Stop from None
+        except KeyboardInterrupt as interrupt:
+            raise (_Stop if _is_raised(interrupt) else _Interrupt) from interrupt
         if method_name == "on_epoch_end" and self.done_:
             raise _Stop
 
@@ -150,6 +163,11 @@ class BlockNet(NeuralNet):
         losses = torch.tensor(self.history[-1, "block_losses"])
         if validation is not None:
             losses, together = validation.log_loss(self.module_)
+            if not torch.isfinite(losses).all():
+                raise TrainingError(
+                    f"The validation loss is not finite in epoch {len(self.history)}: training has "
+                    "diverged. Lower learning_rate_init."
+                )
             self._record("valid_loss", together)
             self.history.record("block_valid_losses", losses.tolist())
         if self.stopping_ is not None:

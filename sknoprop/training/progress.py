@@ -38,6 +38,7 @@ class EpochBar(Callback):
         self.bar_.set_postfix(shown, refresh=False)
         self.bar_.update()
 
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Leave it as it is."""
-        self.bar_.close()
+    def close(self) -> None:
+        """Leave it as it is; training has ended, well or not."""
+        if hasattr(self, "bar_"):
+            self.bar_.close()
