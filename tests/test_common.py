@@ -29,7 +29,12 @@ EXPECTED_FAILURES = {
 }
 
 
+def expected_failures(estimator):
+    # With a prototype embedding the check's few rows are learnt so well that it passes.
+    return {} if estimator.embedding == "prototype" else EXPECTED_FAILURES
+
+
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning:sklearn")
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: EXPECTED_FAILURES)
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
