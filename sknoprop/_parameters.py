@@ -276,7 +276,11 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
     if class_weight is None:
         return None
     if isinstance(class_weight, str):
-        return compute_class_weight(class_weight, classes=np.arange(len(classes)), y=y)
+        # A class of which no row counts has no weight to balance.
+        present = np.unique(y)
+        factors = np.ones(len(classes))
+        factors[present] = compute_class_weight(class_weight, classes=present, y=y)
+        return factors
     bad = {
         k: v
         for k, v in class_weight.items()

@@ -163,6 +163,12 @@ def test_rows_of_weight_zero_do_not_count_for_a_balance():
     np.testing.assert_array_equal(zero.predict_proba(X), dropped.predict_proba(X))
 
 
+def test_a_class_of_which_no_row_counts_is_no_part_of_a_balance():
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL, class_weight="balanced").fit(X, y, (y != 1).astype(float))
+    assert clf.classes_.tolist() == [0, 1, 2]
+
+
 def test_products_of_huge_weights_do_not_overflow():
     X, y = toy_data(60)
     huge = NoPropClassifier(**SMALL, class_weight={0: 1e200, 1: 1e200, 2: 2e200})
