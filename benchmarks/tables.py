@@ -163,8 +163,11 @@ def measure(table, name, folder, n_repeats):
             fitted = time.process_time()
             p = np.asarray(model.predict_proba(X_test), dtype=float)
             predicted = time.process_time()
-            correct = model.classes_[p.argmax(1)] == y[test]
-            hot = y[test][:, None] == model.classes_
+            # CatBoost sorts "10" behind "9"; log_loss wants columns in the order of strings.
+            order = np.argsort(model.classes_)
+            p, classes = p[:, order], np.asarray(model.classes_)[order]
+            correct = classes[p.argmax(1)] == y[test]
+            hot = y[test][:, None] == classes
             records.append(
                 {
                     "table": table,
@@ -172,7 +175,7 @@ def measure(table, name, folder, n_repeats):
                     "repeat": number // 3,
                     "fold": number % 3,
                     "accuracy": float(correct.mean()),
-                    "log_loss": float(log_loss(y[test], p, labels=model.classes_)),
+                    "log_loss": float(log_loss(y[test], p, labels=classes)),
                     "brier": float(((p - hot) ** 2).sum(1).mean()),
                     "ece": float(calibration_error(p, correct)),
                     "fit_cpu_s": fitted - start,

@@ -15,9 +15,9 @@ from sknoprop.parameterizations import Parameterization
 from sknoprop.partition import Partition
 from sknoprop.readouts import Readout
 from sknoprop.schedules import Schedule
-from sknoprop.variants import Path, Variant, prior_divergence
+from sknoprop.variants import Levels, Path, Variant, prior_divergence
 
-__all__ = ["Draws", "Losses", "NoPropModel"]
+__all__ = ["Constants", "Draws", "Losses", "NoPropModel"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,16 @@ class Draws:
     """Where in its interval each time lies, shape (n_blocks, n_samples, n_draws)."""
     last: Tensor
     """Noise of the last latent, for the read-out, shape (n_samples, embedding_dim)."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What is the same in each training step and so need not be computed in each."""
+
+    levels: Levels | None
+    """Noise levels to train at, where blocks have but one."""
+    last: tuple[Tensor, Tensor]
+    """Signal and noise of the last latent, shape ()."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +159,26 @@ class NoPropModel(nn.Module):
         # Times after the last block's own are shown to it as the last ones it knows.
         return ((t - start) / length).clamp(0.0, 1.0)
 
+    @torch.no_grad()
+    def constants(self) -> Constants | None:
+        """What `losses` computes alike in each step; None with a schedule that is trained."""
+        if self.schedule.trainable:
+            return None
+        none = self.partition.edges.new_empty(0)
+        levels = self.variant.levels(self.path, none) if self.variant.single_level else None
+        return Constants(levels, self._last_level())
+
+    def _last_level(self) -> tuple[Tensor, Tensor]:
+        end = self.partition.edges.new_tensor(self.path.horizon)
+        return self.schedule.signal(end), self.schedule.noise(end)
+
     def losses(
-        self, inputs: Tensor, y: Tensor, draws: Draws, sample_weight: Tensor | None = None
+        self,
+        inputs: Tensor,
+        y: Tensor,
+        draws: Draws,
+        sample_weight: Tensor | None = None,
+        constants: Constants | None = None,
     ) -> Losses:
         """Loss terms of all blocks on one batch.
 
@@ -163,6 +191,8 @@ class NoPropModel(nn.Module):
         draws : Draws
         sample_weight : Tensor of shape (n_samples,), optional
             Factors of the rows' losses, 1 on the average over the training rows.
+        constants : Constants, optional
+            What `constants` gave, lest each step compute it anew.
 
         Returns
         -------
@@ -171,22 +201,28 @@ class NoPropModel(nn.Module):
         """
         path, weight = self.path, self.embedding.weight
         u = self.embedding(y)
-        t = self.variant.times(path, draws.uniform)
-        at = t[..., None]
-        z = self.schedule.signal(at) * u[:, None] + self.schedule.noise(at) * draws.eps
-        logits = self.head(self.encoder(inputs), z, self.position(t))
-        loss = self.variant.denoising_loss(path, weight, logits, z, t, u[:, None], draws.eps)
+        levels = constants.levels if constants else None
+        if levels is None:
+            levels = self.variant.levels(path, draws.uniform)
+        signal, noise = levels.signal[..., None], levels.noise[..., None]
+        z = torch.addcmul(signal * u[:, None], noise, draws.eps)
+        # In the interval a block was made for, the uniform draw is the time's position.
+        whole = self.partition.n_split == 1 and not self.variant.single_level
+        position = draws.uniform if whole else self.position(levels.t)
+        logits = self.head(self.encoder(inputs), z, position)
+        loss = self.variant.denoising_loss(path, weight, logits, z, levels, u[:, None], draws.eps)
         blocks = self.loss_weight * mean_over_rows(loss, sample_weight)
         zero = blocks.new_zeros(())
         if self.variant.trains_readout:
-            end = u.new_tensor(path.horizon)
-            last = self.schedule.signal(end) * u + self.schedule.noise(end) * draws.last
+            last_signal, last_noise = constants.last if constants else self._last_level()
+            last = last_signal * u + last_noise * draws.last
             miss = nn.functional.cross_entropy(self.readout(last, weight), y, reduction="none")
             readout = mean_over_rows(miss[None, :, None], sample_weight)[0]
         else:
             readout = zero
             if self.embedding.trainable:
                 # The paper's extrapolation term: the label read off each block's own estimate.
+                at = levels.t[..., None]
                 guess = self.parameterization.label(logits, z, at, weight, self.schedule)
                 log_p = torch.log_softmax(self.readout(guess, weight), -1)
                 miss = -log_p.gather(-1, y.view(1, -1, 1, 1).expand(*log_p.shape[:-1], 1))

@@ -23,6 +23,7 @@ __all__ = [
     "ContinuousTime",
     "DiscreteTime",
     "FlowMatching",
+    "Levels",
     "Path",
     "Variant",
     "prior_divergence",
@@ -41,6 +42,18 @@ class Path:
     parameterization: Parameterization
     horizon: float
     """Last time of the path: where trajectories end."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Noise levels that a step trains at; all broadcast to ``(n_blocks, n_samples, n_draws)``."""
+
+    t: Tensor
+    """Times."""
+    signal: Tensor
+    noise: Tensor
+    weight: Tensor
+    """Factor of a squared error there, before the factor eta."""
 
 
 def prior_divergence(schedule: Schedule, u: Tensor) -> Tensor:
@@ -106,30 +119,39 @@ class Variant(ABC):
         with torch.no_grad():
             return float(schedule.signal(t)), float(schedule.noise(t))
 
-    def times(self, path: Path, uniform: Tensor) -> Tensor:
-        """Times to train at: uniform over each block's interval unless overridden.
+    def levels(self, path: Path, uniform: Tensor) -> Levels:
+        """Noise levels to train at, with the weights of the loss there.
 
         Parameters
         ----------
         path : Path
         uniform : Tensor of shape (n_blocks, n_samples, n_draws)
-            Uniform draws from [0, 1).
+            Uniform draws from [0, 1); times are uniform over each block's interval, unless a
+            block has but one.
 
         Returns
         -------
-        Tensor broadcastable to the shape of `uniform`
+        Levels
         """
+        t = self._times(path, uniform)
+        weight = self._weight(path, t)
+        return Levels(t, path.schedule.signal(t), path.schedule.noise(t), weight)
+
+    def _times(self, path: Path, uniform: Tensor) -> Tensor:
         span = path.partition.span
-        return span.start[:, None, None] + span.length[:, None, None] * uniform
+        return torch.addcmul(span.start[:, None, None], span.length[:, None, None], uniform)
 
     @abstractmethod
+    def _weight(self, path: Path, t: Tensor) -> Tensor:
+        """`Levels.weight` at times `t`."""
+
     def denoising_loss(
         self,
         path: Path,
         weight: Tensor,
         logits: Tensor,
         z: Tensor,
-        t: Tensor,
+        levels: Levels,
         u: Tensor,
         eps: Tensor,
     ) -> Tensor:
@@ -141,7 +163,7 @@ class Variant(ABC):
         weight : Tensor of shape (n_classes, embedding_dim)
         logits : Tensor of shape (n_blocks, n_samples, n_draws, n_classes)
         z, eps : Tensor of shape (n_blocks, n_samples, n_draws, embedding_dim)
-        t : Tensor broadcastable to (n_blocks, n_samples, n_draws)
+        levels : Levels
         u : Tensor of shape (n_samples, 1, embedding_dim)
 
         Returns
@@ -149,6 +171,9 @@ class Variant(ABC):
         Tensor of shape (n_blocks, n_samples, n_draws)
             Its mean over rows and draws, summed over blocks, estimates the paper's term.
         """
+        t = levels.t[..., None]
+        label = path.parameterization.label(logits, z, t, weight, path.schedule)
+        return levels.weight * (label - u).square().sum(-1)
 
     @abstractmethod
     def scale(self, path: Path) -> Tensor:
@@ -172,12 +197,11 @@ class DiscreteTime(Variant):
     sampler = "ancestral"
     single_level = True
 
-    def times(self, path, uniform):  # type: ignore[no-untyped-def]
+    def _times(self, path, uniform):  # type: ignore[no-untyped-def]
         return path.partition.span.start[:, None, None]
 
-    def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
-        label = path.parameterization.label(logits, z, t[..., None], weight, path.schedule)
-        return self.scale(path)[:, None, None] * (label - u).square().sum(-1)
+    def _weight(self, path, t):  # type: ignore[no-untyped-def]
+        return self.scale(path)[:, None, None]
 
     def scale(self, path):  # type: ignore[no-untyped-def]
         return 0.5 * snr_gain(path)
@@ -196,10 +220,8 @@ class ContinuousTime(Variant):
     partition = "information"
     sampler = "probability-flow"
 
-    def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
-        label = path.parameterization.label(logits, z, t[..., None], weight, path.schedule)
-        density = 0.5 * path.schedule.snr_derivative(t) * path.partition.span.length[:, None, None]
-        return density * (label - u).square().sum(-1)
+    def _weight(self, path, t):  # type: ignore[no-untyped-def]
+        return 0.5 * path.schedule.snr_derivative(t) * path.partition.span.length[:, None, None]
 
     def scale(self, path):  # type: ignore[no-untyped-def]
         # The integral of SNR' over an interval is the rise of the SNR.
@@ -228,11 +250,13 @@ class FlowMatching(Variant):
         # embeddings; an untrained one the end of a trajectory.
         return (1.0, 1.0) if trained else super().readout_level(schedule, trained)
 
-    def denoising_loss(self, path, weight, logits, z, t, u, eps):  # type: ignore[no-untyped-def]
-        error = path.parameterization.velocity_error(
-            logits, t[..., None], weight, path.schedule, u, eps
-        )
-        return path.partition.span.length[:, None, None] * error.square().sum(-1)
+    def _weight(self, path, t):  # type: ignore[no-untyped-def]
+        return path.partition.span.length[:, None, None]
+
+    def denoising_loss(self, path, weight, logits, z, levels, u, eps):  # type: ignore[no-untyped-def]
+        t = levels.t[..., None]
+        error = path.parameterization.velocity_error(logits, t, weight, path.schedule, u, eps)
+        return levels.weight * error.square().sum(-1)
 
     def scale(self, path):  # type: ignore[no-untyped-def]
         span = path.partition.span

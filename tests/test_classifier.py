@@ -228,7 +228,7 @@ def test_candidates_are_as_good_as_the_full_kernel(variant, monkeypatch):
     found = clf.predict_block_proba(X)
     np.testing.assert_allclose(found.sum(-1), 1.0)
     before, after = (laws.mean(0) for laws in (full, found))
-    assert np.mean(before.argmax(1) == y) - np.mean(after.argmax(1) == y) <= 0.0005
+    assert np.sum(before.argmax(1) == y) - np.sum(after.argmax(1) == y) <= 1  # of 2,000
     assert log_loss(y, after) < log_loss(y, before) + 0.001
 
 

@@ -30,8 +30,7 @@ EXPECTED_FAILURES = {
 
 
 def expected_failures(estimator):
-    # With a prototype embedding the check's few rows are learnt so well that it passes.
-    return {} if estimator.embedding == "prototype" else EXPECTED_FAILURES
+    return EXPECTED_FAILURES
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning:sklearn")

@@ -8,9 +8,11 @@ from torch import nn
 from sknoprop.networks import HEADS, MLPEncoder, NumberEncoding
 from sknoprop.networks.heads import time_features
 from sknoprop.networks.stacked import (
+    NARROW,
     StackedBatchNorm,
     StackedDropout,
     StackedLinear,
+    stacked_product,
     take_blocks,
 )
 
@@ -24,17 +26,30 @@ def rand(*shape, seed=0):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_stacked_linear_is_one_linear_a_block(bias):
-    layer = StackedLinear(5, 3, generators(4), bias=bias)
+@pytest.mark.parametrize("n_out", [3, NARROW, NARROW + 1])
+def test_stacked_linear_is_one_linear_a_block(bias, n_out):
+    layer = StackedLinear(5, n_out, generators(4), bias=bias)
     if bias:
         nn.init.normal_(layer.bias, generator=torch.Generator().manual_seed(1))
     shared, own = rand(7, 5), rand(4, 6, 2, 5)
     for i in range(4):
         b = layer.bias[i] if bias else None
-        expected = nn.functional.linear(shared, layer.weight[i], b)
+        expected = nn.functional.linear(shared, layer.weight[i].T, b)
         torch.testing.assert_close(layer(shared)[i], expected)
-        expected = nn.functional.linear(own[i], layer.weight[i], b)
+        expected = nn.functional.linear(own[i], layer.weight[i].T, b)
         torch.testing.assert_close(layer(own)[i], expected)
+
+
+@pytest.mark.parametrize("n_out", [3, NARROW])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_gradients_of_stacked_products(n_out, rows):
+    """Against finite differences, which know nothing of how the products are written."""
+    x = rand(2, 3, 4).double().requires_grad_()
+    weight = rand(2, 4, n_out, seed=1).double().requires_grad_()
+    addend = rand(2, rows, n_out, seed=2).double().requires_grad_() if rows else None
+    expected = x @ weight + (addend if rows else 0.0)
+    torch.testing.assert_close(stacked_product(x, weight, addend), expected)
+    assert torch.autograd.gradcheck(stacked_product, (x, weight, addend))
 
 
 def test_initial_values_of_a_block_are_its_own():
@@ -64,13 +79,17 @@ def test_batch_norm_survives_a_single_row():
 
 
 def test_dropout_masks_are_a_blocks_own_and_shared_by_draws():
-    layer = StackedDropout(0.5)
+    layer = StackedDropout(0.75)
     layer.generators = generators(3)
-    x = torch.ones(3, 400, 2, 10)
+    x = torch.ones(3, 803, 2, 40)
     out = layer(x)
-    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert set(out.unique().tolist()) == {0.0, 4.0}
     assert torch.equal(out[:, :, 0], out[:, :, 1])
-    assert float(out.mean()) == pytest.approx(1.0, abs=0.05)
+    assert float(out.mean()) == pytest.approx(1.0, abs=0.06)
+    # Rows share a mask with their neighbours and with nobody else.
+    first = out[:, :: layer.rows_per_mask, 0]
+    assert torch.equal(first.repeat_interleave(layer.rows_per_mask, 1)[:, :803], out[:, :, 0])
+    assert (first[:, 1:] != first[:, :-1]).any(-1).all()
     layer.generators = generators(1, first=2)
     assert torch.equal(layer(x[2:])[0], out[2])
     assert torch.equal(layer.eval()(x), x)
@@ -158,6 +177,23 @@ def test_heads_add_latents_to_features(head, timed, normalize):
     assert shared.shape == (2, 5, 7, 3)
     wide = None if position is None else position.expand(2, 5, 7)
     torch.testing.assert_close(shared, module(features, z.expand(2, 5, 7, 4), wide))
+    # So does one latent a row, as in training, for each of the seven.
+    for k in range(7):
+        one = module(
+            features,
+            z[:, :, k : k + 1].expand(2, 5, 1, 4),
+            wide if wide is None else wide[:, :, k, None],
+        )
+        torch.testing.assert_close(one[:, :, 0], shared[:, :, k])
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_light_head_starts_as_a_layer_each_for_latent_and_time(timed):
+    head = HEADS["light"](500, 40, 3, generators(2), dropout=0.0, timed=timed, normalize=False)
+    latent, time = head.latent.weight.detach().split([40, 8 if timed else 0], dim=1)
+    assert float(latent.std()) == pytest.approx((2 / 40) ** 0.5, rel=0.02)
+    if timed:
+        assert float(time.std()) == pytest.approx((1 / 8) ** 0.5, rel=0.02)
 
 
 def batch_norm(x):
@@ -175,7 +211,7 @@ def test_paper_head_is_figure_6(normalize):
     norm = batch_norm if normalize else nn.Identity()
 
     def dense(layer, x):
-        return nn.functional.linear(x, layer.weight[0], layer.bias[0])
+        return nn.functional.linear(x, layer.weight[0].T, layer.bias[0])
 
     latent = norm(dense(head.latent[0], z)).relu()
     if normalize:
@@ -188,8 +224,8 @@ def test_paper_head_is_figure_6(normalize):
     if timed:
         parts.append(dense(head.time[0], time_features(position, 64)).relu())
         layers.append(head.from_time)
-    weight = torch.cat([layer.weight[0] for layer in layers], dim=1)
-    hidden = torch.cat(parts, -1) @ weight.T + head.from_features.bias[0]
+    weight = torch.cat([layer.weight[0] for layer in layers])
+    hidden = torch.cat(parts, -1) @ weight + head.from_features.bias[0]
     hidden = norm(dense(head.fused[2], norm(hidden).relu())).relu()
     expected = dense(head.out, hidden)
     found = head(features, z, position if timed else None)
@@ -209,8 +245,8 @@ def test_encoder_layers():
     assert inputs.dtype == torch.float32
     first, second = encoder.layers
     for i in range(2):
-        hidden = (inputs @ first.weight[i].T + first.bias[i]).relu()
-        torch.testing.assert_close(encoder(inputs)[i], hidden @ second.weight[i].T + second.bias[i])
+        hidden = (inputs @ first.weight[i] + first.bias[i]).relu()
+        torch.testing.assert_close(encoder(inputs)[i], hidden @ second.weight[i] + second.bias[i])
 
 
 def test_encoder_normalises_each_layer():
@@ -219,8 +255,8 @@ def test_encoder_normalises_each_layer():
     inputs = encoder.prepare(torch.tensor(X))
     first, second = encoder.layers
     for i in range(2):
-        hidden = batch_norm(inputs @ first.weight[i].T + first.bias[i]).relu()
-        expected = batch_norm(hidden @ second.weight[i].T + second.bias[i])
+        hidden = batch_norm(inputs @ first.weight[i] + first.bias[i]).relu()
+        expected = batch_norm(hidden @ second.weight[i] + second.bias[i])
         torch.testing.assert_close(encoder(inputs)[i], expected, rtol=1e-4, atol=1e-4)
 
 

@@ -511,7 +511,7 @@ LIES = [
     (("design", "dropout"), 1.5, "'dropout' parameter"),
     (("design", "loss_weight"), 10**400, "no model can be made"),
     (("design", "trains_embedding"), 1, "must be true or false"),
-    (("design", "variant"), "fm", "lacks the tensors"),
+    (("design", "variant"), "fm", "must be of shape"),
     (("design", "batch_norm"), True, "lacks the tensors"),
     (("design", "schedule"), "cosine", "a schedule must be an object"),
     (("design", "schedule", "name"), "learned", "lacks the tensors"),
@@ -659,7 +659,7 @@ def loads_or_refuses(path):
     model = loaded.blocks_
     assert model.head.out.bias.shape == (model.n_blocks, len(loaded.classes_))
     assert loaded.embedding_.shape[0] == len(loaded.classes_)
-    assert model.encoder.layers[0].weight.shape[2] == model.encoder.encoding.n_out
+    assert model.encoder.layers[0].weight.shape[1] == model.encoder.encoding.n_out
     # And it saves, or says why not.
     loaded.save(path)
 

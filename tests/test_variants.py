@@ -36,7 +36,7 @@ def softmax(a):
 
 def logits_of(model, inputs, y, draws):
     """Logits and latents of a step, for writing losses out by hand."""
-    t = model.variant.times(model.path, draws.uniform)
+    t = model.variant.levels(model.path, draws.uniform).t
     u = model.embedding.weight[y]
     m, s = model.schedule.signal(t)[..., None], model.schedule.noise(t)[..., None]
     z = m * u[None, :, None] + s * draws.eps
@@ -295,3 +295,17 @@ def test_projection_is_the_nearest_point_of_the_simplex():
     for point, best in zip(points.numpy(), found.numpy(), strict=True):
         nearest = np.min(((grid - point) ** 2).sum(1))
         assert ((best - point) ** 2).sum() <= nearest + 1e-12
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+@pytest.mark.parametrize("schedule", ["cosine", "learned"])
+def test_constants_change_nothing(variant, schedule):
+    """What training computes once is what each step would compute."""
+    model, inputs, y = toy_model(variant=variant, schedule=schedule)
+    draws = toy_draws(model, len(y))
+    constants = model.constants()
+    assert (constants is None) == (schedule == "learned")
+    expected = model.losses(inputs, y, draws)
+    found = model.losses(inputs, y, draws, None, constants)
+    for name in ("blocks", "readout", "prior"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))

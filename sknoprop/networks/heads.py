@@ -18,6 +18,7 @@ from sknoprop.networks.stacked import (
     StackedBatchNorm,
     StackedDropout,
     StackedLinear,
+    stacked_product,
 )
 
 __all__ = ["HEADS", "Head", "LightHead", "PaperHead", "time_features"]
@@ -38,7 +39,7 @@ def time_features(position: Tensor, dim: int) -> Tensor:
     Tensor of shape (..., dim)
     """
     multiples = torch.arange(1, dim // 2 + 1, device=position.device, dtype=position.dtype)
-    angles = 0.5 * math.pi * position.unsqueeze(-1) * multiples
+    angles = position.unsqueeze(-1) * (0.5 * math.pi * multiples)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
@@ -94,15 +95,31 @@ class LightHead(Head):
         normalize: bool,
     ) -> None:
         super().__init__()
-        self.latent = StackedLinear(embedding_dim, width, generators, bias=False)
-        self.time = StackedLinear(self.time_dim, width, generators, 1.0, False) if timed else None
+        self.timed = timed
+        n_times = self.time_dim if timed else 0
+        self.latent = StackedLinear(embedding_dim + n_times, width, generators, bias=False)
+        with torch.no_grad():  # as two layers of their own would start, the one for time smaller
+            n_inputs = embedding_dim + n_times
+            self.latent.weight[:, :embedding_dim] *= math.sqrt(n_inputs / embedding_dim)
+            if timed:
+                self.latent.weight[:, embedding_dim:] *= math.sqrt(n_inputs / (2 * n_times))
         self.dropout = StackedDropout(dropout)
         self.out = StackedLinear(width, n_classes, generators, gain=1.0)
 
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
-        hidden = features.unsqueeze(2) + self.latent(z)
-        if self.time is not None:
-            hidden = hidden + self.time(time_features(position, self.time_dim))
+        parts = [z]
+        if self.timed:
+            parts.append(time_features(position, self.time_dim))
+        weight = self.latent.weight
+        if all(part.shape[1:3] == (features.shape[1], 1) for part in parts):
+            # One latent a row, as in training: one product, added to the features as it is made.
+            rows = torch.cat([part[:, :, 0] for part in parts], -1)
+            hidden = stacked_product(rows, weight, features).unsqueeze(2)
+        else:
+            # What is the same for all rows, or all latents, is multiplied once.
+            hidden = features.unsqueeze(2)
+            for part, own in zip(parts, weight.split([p.shape[-1] for p in parts], 1), strict=True):
+                hidden = hidden + stacked_product(part, own)
         return self.out(self.dropout(hidden.relu()))
 
 

@@ -223,4 +223,4 @@ class _Sizes:
         """Widths of the encoder's layers."""
         names = [f"encoder.layers.{i}.weight" for i in range(len(self.tensors))]
         layers = [name for name in names if name in self.tensors] or names[:1]
-        return tuple(self.take(name, 3).shape[1] for name in layers)
+        return tuple(self.take(name, 3).shape[2] for name in layers)

@@ -79,6 +79,7 @@ class BlockNet(NeuralNet):
     def on_train_begin(self, net, X=None, y=None, **kwargs):  # type: ignore[no-untyped-def]
         with torch.no_grad():
             self.scale_ = self.module_.scale()
+        self.constants_ = self.module_.constants()
         self.stopping_ = X.stopping
         self.done_ = False
         self.cycle_ = None
@@ -122,7 +123,9 @@ class BlockNet(NeuralNet):
             raise _Stop
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
-        losses = self.module_.losses(batch.inputs, batch.y, batch.draws, batch.sample_weight)
+        losses = self.module_.losses(
+            batch.inputs, batch.y, batch.draws, batch.sample_weight, self.constants_
+        )
         objective = self.module_.objective(losses, self.scale_)
         objective.backward()
         return {"loss": objective.detach(), "y_pred": losses.blocks.detach()}
