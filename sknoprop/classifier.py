@@ -214,6 +214,15 @@ default="auto"
     dtype : {"float32", "float64"}, default="float32"
         Precision of training and prediction.
 
+    n_jobs : int or None, default=None
+        joblib workers that train blocks in `fit`, a group of blocks each. None means 1 unless in
+        a `joblib.parallel_config` context, which also chooses where they run (processes, threads,
+        a Dask or Ray cluster); -1 means all processors. With one worker, all blocks are trained in
+        one step. With more, a block learns what it learns in one step, up to rounding, and bit
+        for bit the same on any back end. It pays where a fit takes many seconds. Blocks that share
+        a learned embedding or schedule cannot be trained apart; `history_` lacks "train_loss" and
+        "valid_loss", which no worker knows, and a block's losses are NaN after its worker was done.
+
     random_state : int, RandomState instance or None, default=None
         Decides initial values, order of rows, noise in training and draws in prediction. With
         None each fit differs; the global generators are not used and not moved.
@@ -324,6 +333,7 @@ default="auto"
         tol=1e-4,
         class_weight=None,
         warm_start=False,
+        n_jobs=None,
         random_state=None,
         verbose=0,
     ):
@@ -361,6 +371,7 @@ default="auto"
         self.tol = tol
         self.class_weight = class_weight
         self.warm_start = warm_start
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
@@ -523,8 +534,9 @@ default="auto"
         else:
             model = build_model(filled, data.X, data.y, seeds, len(classes), data.sample_weight)
         settings = training_settings(filled, streaming)
+        n_jobs = 1 if streaming else self.n_jobs
         trained = fit_model(
-            model.to(device), data, validation, self.n_draws, settings, seeds, before
+            model.to(device), data, validation, self.n_draws, settings, seeds, before, n_jobs
         )
         self.blocks_ = model
         self.classes_ = classes

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import PrintLog
 from torch import Tensor
 
 from sknoprop._parameters import OPTIMIZERS
+from sknoprop.inference import MAX_CANDIDATES
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
+from sknoprop.parallel import block_groups, train_groups
 from sknoprop.training import EpochBar, Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
 
@@ -142,6 +145,7 @@ def fit_model(
     settings: Settings,
     seeds: Seeds,
     before: Trained | None = None,
+    n_jobs: int | None = None,
 ) -> Trained:
     """Train a model, on its device and in place.
 
@@ -157,18 +161,53 @@ def fit_model(
     seeds : Seeds
     before : Trained, optional
         What earlier training left.
+    n_jobs : int, optional
+        Workers that blocks are spread over; with one, all are trained in one step.
 
     Returns
     -------
     Trained
+
+    Raises
+    ------
+    ValueError
+        If blocks cannot be trained apart.
     """
+    groups = _groups(model, validation, settings, n_jobs)
     rows = _on_device(model, data)
     judge = None
     if validation is not None:
         held = _on_device(model, validation)
         eps = prediction_draws(model, n_draws, seeds.entropy)
         judge = Validation(held.inputs, held.y, held.sample_weight, eps)
-    return train(model, rows, judge, settings, seeds, before)
+    if len(groups) == 1:
+        return train(model, rows, judge, settings, seeds, before)
+    return train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+
+
+def _groups(
+    model: NoPropModel, validation: Data | None, settings: Settings, n_jobs: int | None
+) -> list[slice]:
+    groups = block_groups(model.n_blocks, effective_n_jobs(n_jobs))
+    if len(groups) == 1:
+        return groups
+    if any(not isinstance(callback, EpochBar | PrintLog) for callback in settings.callbacks):
+        reason = "callbacks follow the training of all blocks together. Pass none"
+    elif model.shares_parameters:
+        reason = (
+            "a learned embedding or schedule is shared by all blocks. Choose embedding='one-hot' "
+            "(or an array) and a fixed schedule"
+        )
+    elif validation is not None and model.embedding.n_classes > MAX_CANDIDATES:
+        reason = (
+            f"with more than {MAX_CANDIDATES} classes blocks are judged on held-out rows together. "
+            "Set early_stopping=False and pass no X_val"
+        )
+    else:
+        return groups
+    if n_jobs is None:  # nobody asked for workers here, they are the surroundings' default
+        return block_groups(model.n_blocks, 1)
+    raise ValueError(f"n_jobs={n_jobs} trains blocks apart, but {reason}, or set n_jobs=None.")
 
 
 def prediction_draws(model: NoPropModel, n_draws: int, entropy: int) -> Tensor:

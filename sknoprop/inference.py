@@ -78,7 +78,7 @@ def kernel_levels(model: NoPropModel) -> Tensor:
     """
     if model.variant.single_level:
         return model.partition.span.start[:, None]
-    return model.partition.midpoints(math.ceil(MIN_LEVELS / model.n_blocks))
+    return model.partition.midpoints(math.ceil(MIN_LEVELS / model.partition.n_total))
 
 
 def block_kernels(

@@ -117,8 +117,10 @@ class Partition(nn.Module):
 
     def __init__(self, n_blocks: int, times: Tensor, n_split: int = 1) -> None:
         super().__init__()
-        self.n_blocks = n_blocks
+        self.n_total = n_blocks
         self.n_split = n_split
+        #: Which of all blocks this is about, see `take`.
+        self.part = slice(None)
         self.register_buffer("times", times)
         self.register_buffer("edges", torch.empty(0))
         self.edges = self.time_at(torch.arange(n_blocks + 1, device=times.device) / n_blocks)
@@ -152,21 +154,30 @@ class Partition(nn.Module):
         return partition
 
     @property
+    def n_blocks(self) -> int:
+        return len(range(self.n_total)[self.part])
+
+    def take(self, part: slice) -> Partition:
+        """The same cut seen by some of its blocks."""
+        taken = copy.copy(self)
+        taken.part = part
+        return taken
+
+    @property
     def span(self) -> BlockSpan:
         """Times each block owns and is trained on."""
-        return BlockSpan(self.edges[:-1], self.edges[1:])
+        return BlockSpan(self.edges[:-1][self.part], self.edges[1:][self.part])
 
     @property
     def frame(self) -> BlockSpan:
         """Times that a block's time input is relative to: its span, or that of what was split."""
         edges = self.edges[:: self.n_split]
-        return BlockSpan(
-            edges[:-1].repeat_interleave(self.n_split), edges[1:].repeat_interleave(self.n_split)
-        )
+        start, end = (e.repeat_interleave(self.n_split) for e in (edges[:-1], edges[1:]))
+        return BlockSpan(start[self.part], end[self.part])
 
     def split(self, factor: int) -> Partition:
         """Each block's progress in `factor` equal parts, time inputs as they were."""
-        return Partition(self.n_blocks * factor, self.times, self.n_split * factor)
+        return Partition(self.n_total * factor, self.times, self.n_split * factor)
 
     def time_at(self, progress: Tensor) -> Tensor:
         """Time at which `progress` is reached."""
@@ -185,9 +196,9 @@ class Partition(nn.Module):
         -------
         Tensor of shape (n_blocks, n_levels)
         """
-        parts = self.n_blocks * n_levels
+        parts = self.n_total * n_levels
         progress = (torch.arange(parts, device=self.times.device) + 0.5) / parts
-        return self.time_at(progress).view(self.n_blocks, n_levels)
+        return self.time_at(progress).view(self.n_total, n_levels)[self.part]
 
 
 def interpolate(x: Tensor, xp: Tensor, fp: Tensor) -> Tensor:

@@ -70,9 +70,9 @@ def prior_divergence(schedule: Schedule, u: Tensor) -> Tensor:
 
 def snr_gain(path: Path) -> Tensor:
     """Rise of the signal-to-noise ratio over each block's times: shape ``(n_blocks,)``."""
-    start = path.partition.span.start
+    start = path.partition.edges[:-1]
     end = torch.cat([start[1:], start.new_tensor([path.horizon])])
-    return path.schedule.snr(end) - path.schedule.snr(start)
+    return (path.schedule.snr(end) - path.schedule.snr(start))[path.partition.part]
 
 
 def last_noisy_time(schedule: Schedule) -> float:

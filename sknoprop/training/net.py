@@ -156,7 +156,8 @@ class BlockNet(NeuralNet):
         self._record("train_loss", total.item() / n_rows)
         self.history.record("block_losses", losses.tolist())
         if not torch.isfinite(losses).all():
-            bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+            first = self.module_.partition.part.start or 0
+            bad = [first + i for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
             raise TrainingError(
                 f"The loss of block(s) {bad} is not finite in epoch {len(self.history)}: training "
                 "has diverged. Lower learning_rate_init, or check the scale of X."

@@ -34,11 +34,14 @@ class Seeds:
         Non-negative.
     epoch : int, default=0
         Epochs trained before, where training goes on: it then gets numbers of its own.
+    first : int, default=0
+        Number of the first block, where only some are trained.
     """
 
-    def __init__(self, entropy: int, epoch: int = 0) -> None:
+    def __init__(self, entropy: int, epoch: int = 0, first: int = 0) -> None:
         self.entropy = entropy
         self.epoch = epoch
+        self.first = first
 
     def generator(
         self, purpose: str, block: int = 0, device: torch.device | str = "cpu"
@@ -57,4 +60,5 @@ class Seeds:
         self, purpose: str, n_blocks: int, device: torch.device | str = "cpu"
     ) -> list[torch.Generator]:
         """One generator a block."""
-        return [self.generator(purpose, block, device) for block in range(n_blocks)]
+        numbers = range(self.first, self.first + n_blocks)
+        return [self.generator(purpose, block, device) for block in numbers]

@@ -1,0 +1,263 @@
+"""Blocks trained by several workers at once.
+
+Blocks never wait for each other, so they may be trained anywhere: each group of them goes to a
+joblib worker as a model of its own, together with the rows, and comes back trained. A block's
+numbers come from generators of its own (see `sknoprop.training.seeds`), the order of rows from one
+that all groups have alike: what a block learns does not depend on how many workers there are, nor
+on the back end they run on, and differs from what it learns beside all others in one process by
+rounding alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from skorch.history import History
+from torch import Tensor
+from tqdm import tqdm
+
+from sknoprop.model import NoPropModel
+from sknoprop.networks.stacked import STACKED
+from sknoprop.training import Rows, Settings, Trained, Validation, train
+from sknoprop.training.seeds import Seeds
+from sknoprop.variants import Path
+
+__all__ = ["block_groups", "take_model", "train_groups"]
+
+#: Times that groups are started again whose worker was killed.
+N_RESTARTS = 2
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What a worker brings back of its blocks."""
+
+    tensors: dict[str, Tensor]
+    trained: Trained
+    messages: list[tuple[type[Warning], str]]
+
+
+def block_groups(n_blocks: int, n_groups: int) -> list[slice]:
+    """Neighbouring blocks in groups whose sizes differ by one at most, none of them empty."""
+    n_groups = min(n_groups, n_blocks)
+    edges = [n_blocks * i // n_groups for i in range(n_groups + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def train_groups(
+    model: NoPropModel,
+    rows: Rows,
+    validation: Validation | None,
+    settings: Settings,
+    seeds: Seeds,
+    before: Trained | None,
+    groups: Sequence[slice],
+    n_jobs: int | None,
+) -> Trained:
+    """Train groups of blocks in joblib workers; the model is trained in place.
+
+    A group whose worker is killed is trained again, the others are not; the result is the same.
+
+    Parameters
+    ----------
+    model, rows, validation, settings, seeds, before
+        As for `sknoprop.training.train`. Blocks of the model share no trained parameters.
+    groups : sequence of slice
+        The blocks of each.
+    n_jobs : int or None
+        joblib's.
+
+    Returns
+    -------
+    Trained
+        Of a block whose group was done before others the last losses are NaN. Losses of all
+        blocks together, ``valid_loss``, are not known to any worker.
+    """
+    verbose = settings.verbose or any(settings.callbacks)
+    settings = replace(settings, callbacks=(), verbose=0)
+    device = rows.y.device
+    arrays = _arrays((rows.inputs, rows.y, rows.sample_weight))
+    held = validation and _arrays((validation.inputs, validation.y, validation.sample_weight))
+    eps = validation and validation.eps.cpu().numpy()
+    done: dict[int, _Group] = {}
+    with tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar:
+        for attempt in range(N_RESTARTS + 1):
+            jobs = (
+                delayed(_train_group)(
+                    k,
+                    take_model(model, part).cpu(),
+                    arrays,
+                    held,
+                    eps,
+                    settings,
+                    Seeds(seeds.entropy, seeds.epoch, part.start),
+                    before and _part_of(before, model, part),
+                    device,
+                )
+                for k, part in enumerate(groups)
+                if k not in done
+            )
+            try:
+                for k, group in _as_they_come(n_jobs, jobs):
+                    done[k] = group
+                    bar.update(groups[k].stop - groups[k].start)
+                break
+            except TerminatedWorkerError:
+                if attempt == N_RESTARTS:
+                    raise
+                warnings.warn(
+                    f"A worker was killed; {len(groups) - len(done)} of {len(groups)} groups of "
+                    "blocks are trained again.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+    found = [done[k] for k in range(len(groups))]
+    for category, message in dict.fromkeys(m for group in found for m in group.messages):
+        warnings.warn(message, category, stacklevel=2)
+    return _merge(model, found, before)
+
+
+def _as_they_come(n_jobs: int | None, jobs: Iterable[Any]) -> Iterable[tuple[int, _Group]]:
+    try:
+        run = Parallel(n_jobs, return_as="generator_unordered")
+    except ValueError:  # Ray's back end and "multiprocessing" give all results at the end
+        run = Parallel(n_jobs)
+    results: Iterable[tuple[int, _Group]] = run(jobs)
+    return results
+
+
+@torch.no_grad()
+def take_model(model: NoPropModel, part: slice) -> NoPropModel:
+    """A copy of the model with some of its blocks, which keep their levels and their times."""
+    taken = copy.deepcopy(model)
+    for module in taken.modules():
+        if isinstance(module, STACKED):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data[part].clone()
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer[part].clone())
+    taken.partition = taken.partition.take(part)
+    path = taken.path
+    taken.path = Path(path.schedule, taken.partition, path.parameterization, path.horizon)
+    return taken
+
+
+def _train_group(
+    number: int,
+    model: NoPropModel,
+    arrays: tuple[np.ndarray | None, ...],
+    held: tuple[np.ndarray | None, ...] | None,
+    eps: np.ndarray | None,
+    settings: Settings,
+    seeds: Seeds,
+    before: Trained | None,
+    device: torch.device,
+) -> tuple[int, _Group]:
+    with _one_thread(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = Rows(*_tensors(arrays, device))
+        validation = None
+        if held is not None and eps is not None:
+            inputs, y, weight = _tensors(held, device)
+            validation = Validation(inputs, y, weight, torch.tensor(eps, device=device))
+        trained = train(model.to(device), rows, validation, settings, seeds, before)
+        model.cpu()
+    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    messages = [(w.category, str(w.message)) for w in caught]
+    return number, _Group(tensors, _on_cpu(trained), messages)
+
+
+@contextmanager
+def _one_thread():  # type: ignore[no-untyped-def]
+    """Workers share the cores: one thread each, which also makes sums round alike anywhere."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _arrays(tensors: Iterable[Tensor | None]) -> tuple[np.ndarray | None, ...]:
+    # As arrays: joblib maps large ones into the memory of all workers and copies none.
+    return tuple(None if t is None else t.cpu().numpy() for t in tensors)
+
+
+def _tensors(arrays: Iterable[np.ndarray | None], device: torch.device) -> list[Any]:
+    with warnings.catch_warnings():
+        # A mapped array is read-only, and nothing here writes to it.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return [None if a is None else torch.from_numpy(a).to(device) for a in arrays]
+
+
+def _on_cpu(trained: Trained) -> Trained:
+    moments = {
+        number: {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state.items()}
+        for number, state in trained.optimizer.items()
+    }
+    return Trained(trained.history, moments)
+
+
+def _part_of(trained: Trained, model: NoPropModel, part: slice) -> Trained:
+    own = model.block_tensors()
+    moments = copy.deepcopy(trained.optimizer)
+    for number, (name, parameter) in enumerate(model.named_parameters()):
+        for key, value in moments.get(number, {}).items():
+            if name in own and value.shape == parameter.shape:
+                moments[number][key] = value[part].clone()
+    history = copy.deepcopy(trained.history)
+    for epoch in history:
+        for key in ("block_losses", "block_valid_losses"):
+            if key in epoch:
+                epoch[key] = epoch[key][part]
+    return Trained(history, moments)
+
+
+@torch.no_grad()
+def _merge(model: NoPropModel, groups: Sequence[_Group], before: Trained | None) -> Trained:
+    """Bring what groups learnt together, in the model and in one record of the training."""
+    own = model.block_tensors()
+    for name, tensor in model.state_dict().items():
+        parts = [group.tensors[name] for group in groups]
+        # What is no block's (the read-out) all groups have learnt alike.
+        tensor.copy_(torch.cat(parts) if name in own else parts[0])
+    model.eval().requires_grad_(False)
+    moments = copy.deepcopy(groups[0].trained.optimizer)
+    for number, (name, parameter) in enumerate(model.named_parameters()):
+        for key, value in moments.get(number, {}).items():
+            if name in own and value.shape[1:] == parameter.shape[1:] and value.dim():
+                parts = [group.trained.optimizer[number][key] for group in groups]
+                moments[number][key] = torch.cat(parts)
+        moments[number] = {
+            k: v.to(parameter.device) if isinstance(v, Tensor) and v.dim() else v
+            for k, v in moments.get(number, {}).items()
+        }
+    moments = {number: state for number, state in moments.items() if state}
+    histories = [group.trained.history for group in groups]
+    longest = max(histories, key=len)
+    history = History()
+    for i, epoch in enumerate(longest):
+        history.append({k: v for k, v in epoch.items() if not k.startswith(("valid", "train"))})
+        for key in ("block_losses", "block_valid_losses"):
+            if key not in epoch:
+                continue
+            losses: list[float] = []
+            for own_history in histories:
+                n_blocks = len(own_history[0]["block_losses"])
+                known = i < len(own_history)
+                losses += own_history[i][key] if known else [float("nan")] * n_blocks
+            history[-1][key] = losses
+    if before is not None:
+        for i, epoch in enumerate(before.history):
+            history[i] = copy.deepcopy(epoch)
+    return Trained(history, moments)

@@ -1,0 +1,235 @@
+"""Blocks trained by several workers: the same blocks."""
+
+import functools
+import os
+import signal
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from joblib.externals.loky import get_reusable_executor
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+
+import sknoprop.parallel as parallel
+from sknoprop import NoPropClassifier
+from sknoprop.networks.stacked import STACKED
+from sknoprop.parallel import block_groups, take_model
+from sknoprop.training import TrainingError
+from tests.models import toy_draws, toy_model
+
+SMALL = {"n_blocks": 5, "hidden_layer_sizes": (8, 6), "max_iter": 4, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 150)
+    return rng.standard_normal((3, 4))[y] + 0.5 * rng.standard_normal((150, 4)), y
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_workers_left():
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
+def state(clf):
+    return clf.blocks_.state_dict()
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_groups_of_blocks():
+    assert block_groups(5, 2) == [slice(0, 2), slice(2, 5)]
+    assert block_groups(2, 9) == [slice(0, 1), slice(1, 2)]
+    assert block_groups(4, 1) == [slice(0, 4)]
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+@pytest.mark.parametrize("partition", ["uniform", "information"])
+def test_some_blocks_are_what_they_are_among_all(variant, partition):
+    """Losses and gradients of a part of the model, in float64, are those of the whole."""
+    model, inputs, y = toy_model(variant=variant, partition=partition, n_blocks=4)
+    draws = toy_draws(model, len(y))
+    whole = model.losses(inputs, y, draws)
+    whole.total().backward()
+    part = slice(1, 3)
+    taken = take_model(model, part)
+    assert taken.n_blocks == 2
+    own = taken.losses(inputs, y, type(draws)(draws.eps[part], draws.uniform[part], draws.last))
+    torch.testing.assert_close(own.blocks, whole.blocks[part])
+    torch.testing.assert_close(taken.scale(), model.scale()[part])
+    own.blocks.sum().backward()
+    for ours, theirs in zip(taken.modules(), model.modules(), strict=True):
+        if isinstance(ours, STACKED):
+            torch.testing.assert_close(ours.weight.grad, theirs.weight.grad[part])
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_workers_change_nothing_but_rounding(variant, data):
+    together = NoPropClassifier(variant, dtype="float64", **SMALL).fit(*data)
+    apart = NoPropClassifier(variant, dtype="float64", n_jobs=2, **SMALL)
+    with joblib.parallel_config("threading"):
+        apart.fit(*data)
+    for name, tensor in state(together).items():
+        torch.testing.assert_close(state(apart)[name], tensor, rtol=1e-7, atol=1e-9, msg=name)
+    np.testing.assert_allclose(apart.loss_curve_, together.loss_curve_, rtol=1e-7)
+    np.testing.assert_allclose(
+        apart.predict_proba(data[0]), together.predict_proba(data[0]), atol=1e-8
+    )
+
+
+def test_back_ends_agree_bit_for_bit(data):
+    found = []
+    for backend in ("threading", "loky", "multiprocessing"):
+        with joblib.parallel_config(backend, n_jobs=2):
+            found.append(NoPropClassifier("fm", **SMALL).fit(*data))
+    assert same(state(found[0]), state(found[1]))
+    assert same(state(found[0]), state(found[2]))
+    # Two at a time or one after the other: that is the surroundings' affair.
+    clf = NoPropClassifier("fm", n_jobs=2, **SMALL)
+    with joblib.parallel_config("loky"):
+        assert same(state(clf.fit(*data)), state(found[0]))
+
+
+def test_groups_go_on_where_they_were(data):
+    """A warm start in groups: as in one step."""
+    X, y = data
+    options = SMALL | {"dtype": "float64", "warm_start": True}
+    one = NoPropClassifier("ct", **options).fit(X, y).fit(X, y)
+    two = NoPropClassifier("ct", n_jobs=2, **options)
+    with joblib.parallel_config("threading"):
+        two.fit(X, y).fit(X, y)
+    assert two.n_iter_ == 8
+    for name, tensor in state(one).items():
+        torch.testing.assert_close(state(two)[name], tensor, rtol=1e-6, atol=1e-8, msg=name)
+    two.partial_fit(X, y)  # in one step, from moments put together
+    torch.testing.assert_close(
+        state(two)["head.out.weight"],
+        state(one.partial_fit(X, y))["head.out.weight"],
+        rtol=1e-6,
+        atol=1e-8,
+    )
+    assert two.n_iter_ == 9
+
+
+def test_early_stopping_block_by_block(data, tmp_path):
+    X, y = data
+    options = SMALL | {
+        "dtype": "float64",
+        "early_stopping": True,
+        "learning_rate": "constant",
+        "learning_rate_init": 0.05,
+        "max_iter": 60,
+        "n_iter_no_change": 2,
+    }
+    one = NoPropClassifier("fm", **options).fit(X, y)
+    with joblib.parallel_config("threading", n_jobs=5):
+        two = NoPropClassifier("fm", **options).fit(X, y)
+    for name, tensor in one.blocks_.block_tensors().items():
+        torch.testing.assert_close(
+            two.blocks_.block_tensors()[name], tensor, rtol=1e-6, atol=1e-8, msg=name
+        )
+    known = np.isfinite(two.validation_scores_)
+    assert known[-1].any()
+    assert not known[-1].all()
+    np.testing.assert_allclose(
+        two.validation_scores_[known], one.validation_scores_[: len(known)][known], rtol=1e-6
+    )
+    two.save(tmp_path / "blocks.safetensors")
+    loaded = NoPropClassifier.load(tmp_path / "blocks.safetensors")
+    np.testing.assert_array_equal(loaded.loss_curve_, two.loss_curve_)
+
+
+def test_warnings_of_workers_are_heard(data):
+    options = SMALL | {"learning_rate": "constant", "max_iter": 2}
+    with joblib.parallel_config("loky"), pytest.warns(ConvergenceWarning, match="still falls"):
+        NoPropClassifier(n_jobs=2, **options).fit(*data)
+
+
+def test_errors_of_workers_name_the_block(data):
+    options = SMALL | {"learning_rate_init": 1e30, "optimizer": "sgd", "batch_norm": False}
+    clf = NoPropClassifier(n_jobs=2, **SMALL)
+    with joblib.parallel_config("threading"):
+        before = state(clf.fit(*data))
+        clf.set_params(**options)
+        with pytest.raises(TrainingError, match=r"block\(s\) \[(0|2)"):
+            clf.fit(*data)
+    assert same(state(clf), before)
+
+
+def _killed_once(flag, number, *arguments):
+    """Stands for `_train_group`: the first time, the second group's worker dies."""
+    if number == 1 and not os.path.exists(flag):
+        with open(flag, "w"):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _TRAIN_GROUP(number, *arguments)
+
+
+_TRAIN_GROUP = parallel._train_group
+
+
+def test_a_killed_worker_costs_its_blocks_only(data, monkeypatch, tmp_path):
+    with joblib.parallel_config("threading"):
+        expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+    killed_once = functools.partial(_killed_once, str(tmp_path / "killed"))
+    monkeypatch.setattr(parallel, "_train_group", killed_once)
+    with pytest.warns(RuntimeWarning, match="A worker was killed"):
+        found = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+    assert (tmp_path / "killed").exists()
+    assert same(state(found), state(expected))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"embedding": "learned"}, "shared by all blocks"),
+        ({"variant": "ct", "schedule": "learned"}, "shared by all blocks"),
+        ({"callbacks": [Callback()]}, "callbacks follow"),
+        ({"n_jobs": 0}, "n_jobs == 0"),
+    ],
+)
+def test_what_cannot_be_trained_apart(options, message, data):
+    clf = NoPropClassifier(**(SMALL | {"n_jobs": 2} | options))
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*data)
+    if options.get("n_jobs") != 0:  # where nobody asked for workers it is trained in one step
+        with joblib.parallel_config("threading", n_jobs=2):
+            clf.set_params(n_jobs=None).fit(*data)
+
+
+def test_many_classes_are_judged_together():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((160, 3)), np.arange(160) % 40
+    clf = NoPropClassifier(n_jobs=2, **SMALL).fit(X, y)
+    with pytest.raises(ValueError, match="more than 32 classes"):
+        clf.fit(X, y, X_val=X, y_val=y)
+
+
+def test_progress_counts_blocks(data, capsys):
+    with joblib.parallel_config("threading"):
+        NoPropClassifier(n_jobs=2, verbose=1, **SMALL).fit(*data)
+    assert "5/5" in capsys.readouterr().err
+
+
+def test_a_dask_cluster(data):
+    distributed = pytest.importorskip("distributed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dask's own start
+        with (
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster),
+            joblib.parallel_config("dask"),
+        ):
+            found = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+    with joblib.parallel_config("threading"):
+        expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+    assert same(state(found), state(expected))
