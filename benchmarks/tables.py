@@ -10,7 +10,7 @@ last (see TABLES; from the UCI repository, CC BY 4.0). Without --data the four a
 Three times three stratified folds, the same for all models; each model behind the same
 preprocessing (standardised numbers; for "adult" a ColumnTransformer that encodes text one-hot),
 with its own defaults and one thread, a table in a process of its own. Records are added to
-``benchmarks/results/tables.jsonl`` as they are made. The peers CatBoost and RealMLP
+``benchmarks/results/tables.jsonl`` as they are made. The peers CatBoost, RealMLP and TabM
 (``pip install catboost pytabkit``) are left out where they are not installed.
 
 No default was chosen on these tables; they were chosen on other ones.
@@ -60,6 +60,7 @@ PEERS = (
     "HistGradientBoosting",
     "CatBoost",
     "RealMLP",
+    "TabM",
 )
 MODELS = (*OURS, *TWINS, *PEERS)
 
@@ -84,6 +85,10 @@ def make(name, seed):
         from pytabkit import RealMLP_TD_Classifier
 
         return RealMLP_TD_Classifier(random_state=seed, device="cpu", n_threads=1, verbosity=0)
+    if name == "TabM":
+        from pytabkit import TabM_D_Classifier
+
+        return TabM_D_Classifier(random_state=seed, device="cpu", n_threads=1, verbosity=0)
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
@@ -195,7 +200,7 @@ def read():
 def main(arguments):
     from sknoprop import __version__
 
-    packages = {"CatBoost": "catboost", "RealMLP": "pytabkit"}
+    packages = {"CatBoost": "catboost", "RealMLP": "pytabkit", "TabM": "pytabkit"}
     tables = [t for t in arguments.tables if arguments.data or TABLES[t] is None]
     models = [m for m in arguments.models if m not in packages or find_spec(packages[m])]
     done = {(r["table"], r["model"]) for r in read()}
@@ -239,11 +244,17 @@ def report(records):
     tables = [t for t in TABLES if any((t, m) in values for m in MODELS)]
     models = [m for m in MODELS if any((t, m) in values for t in tables)]
 
+    # Means are over all tables, of those models that have been measured on all of them.
+    complete = [m for m in models if all((t, m) in values for t in tables)]
+
     def cell(table, model, key, factor, digits):
         if (table, model) not in values:
             return ""
         found = factor * np.array([r[key] for r in values[table, model].values()])
         return f"{found.mean():.{digits}f} ± {found.std():.{digits}f}"
+
+    def mean_of(table, model, key):
+        return np.mean([r[key] for r in values[table, model].values()])
 
     def print_table(title, rows):
         print(f"\n### {title}\n\n| | {' | '.join(models)} |\n|---|{'---|' * len(models)}")
@@ -257,32 +268,29 @@ def report(records):
         ("Expected calibration error, %", "ece", 100, 1),
     ):
         rows = [(t, [cell(t, m, key, factor, digits) for m in models]) for t in tables]
-        complete = [t for t in tables if all((t, m) in values for m in models)]
-        means = [
-            np.mean([np.mean([r[key] for r in values[t, m].values()]) for t in complete])
+        mean = [
+            f"{factor * np.mean([mean_of(t, m, key) for t in tables]):.{digits + 1}f}"
+            if m in complete
+            else ""
             for m in models
         ]
-        mean = [f"{factor * v:.{digits + 1}f}" for v in means]
-        print_table(title, [*rows, (f"**mean of {len(complete)}**", mean)])
+        print_table(title, [*rows, (f"**mean of {len(tables)}**", mean)])
+
+    def cost(table, model):
+        found = values[table, model].values()
+        return np.mean([r["fit_cpu_s"] + r["predict_cpu_s"] for r in found])
+
+    def cost_cell(table, model):
+        if (table, model) not in values:
+            return ""
+        peak = max(r["peak_mb"] for r in values[table, model].values())
+        return f"{cost(table, model):.1f} · {peak:.0f}"
+
+    rows = [(t, [cost_cell(t, m) for m in models]) for t in tables]
+    total = [f"{sum(cost(t, m) for t in tables):.1f}" if m in complete else "" for m in models]
     print_table(
         "CPU seconds of a fit and its predictions · peak memory, MB",
-        [
-            (
-                t,
-                [
-                    ""
-                    if (t, m) not in values
-                    else "{:.1f} · {:.0f}".format(
-                        np.mean(
-                            [r["fit_cpu_s"] + r["predict_cpu_s"] for r in values[t, m].values()]
-                        ),
-                        max(r["peak_mb"] for r in values[t, m].values()),
-                    )
-                    for m in models
-                ],
-            )
-            for t in tables
-        ],
+        [*rows, (f"**total of {len(tables)}**", total)],
     )
     print("\n### Tables on which a variant is ahead (mean over folds), paired differences\n")
     print("| | accuracy at least | log loss lower | mean difference of log loss (standard error) |")
@@ -292,11 +300,17 @@ def report(records):
             both = [t for t in tables if (t, ours) in values and (t, peer) in values]
             if not both:
                 continue
+            # Over the folds that both were measured on.
             gain = {
                 key: np.array(
                     [
-                        np.mean([r[key] for r in values[t, ours].values()])
-                        - np.mean([r[key] for r in values[t, peer].values()])
+                        np.mean(
+                            [
+                                r[key] - values[t, peer][fold][key]
+                                for fold, r in values[t, ours].items()
+                                if fold in values[t, peer]
+                            ]
+                        )
                         for t in both
                     ]
                 )
