@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import effective_n_jobs
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import PrintLog
 from torch import Tensor
@@ -181,8 +183,18 @@ def fit_model(
         eps = prediction_draws(model, n_draws, seeds.entropy)
         judge = Validation(held.inputs, held.y, held.sample_weight, eps)
     if len(groups) == 1:
-        return train(model, rows, judge, settings, seeds, before)
-    return train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+        trained = train(model, rows, judge, settings, seeds, before)
+    else:
+        trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+    if trained.unfinished:
+        warnings.warn(
+            f"Maximum iterations ({settings.n_epochs}) reached, and the loss of "
+            f"{trained.unfinished} of {model.n_blocks} blocks still falls. Increase max_iter, or "
+            "tol.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return trained
 
 
 def _groups(

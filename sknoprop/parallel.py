@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -44,7 +43,6 @@ class _Group:
 
     tensors: dict[str, Tensor]
     trained: Trained
-    messages: list[tuple[type[Warning], str]]
 
 
 def block_groups(n_blocks: int, n_groups: int) -> list[slice]:
@@ -90,41 +88,42 @@ def train_groups(
     held = validation and _arrays((validation.inputs, validation.y, validation.sample_weight))
     eps = validation and validation.eps.cpu().numpy()
     done: dict[int, _Group] = {}
-    with tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar:
-        for attempt in range(N_RESTARTS + 1):
-            jobs = (
-                delayed(_train_group)(
-                    k,
-                    take_model(model, part).cpu(),
-                    arrays,
-                    held,
-                    eps,
-                    settings,
-                    Seeds(seeds.entropy, seeds.epoch, part.start),
-                    before and _part_of(before, model, part),
-                    device,
+    n_threads = torch.get_num_threads()
+    try:
+        with tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar:
+            for attempt in range(N_RESTARTS + 1):
+                jobs = (
+                    delayed(_train_group)(
+                        k,
+                        take_model(model, part).cpu(),
+                        arrays,
+                        held,
+                        eps,
+                        settings,
+                        Seeds(seeds.entropy, seeds.epoch, part.start),
+                        before and _part_of(before, model, part),
+                        device,
+                    )
+                    for k, part in enumerate(groups)
+                    if k not in done
                 )
-                for k, part in enumerate(groups)
-                if k not in done
-            )
-            try:
-                for k, group in _as_they_come(n_jobs, jobs):
-                    done[k] = group
-                    bar.update(groups[k].stop - groups[k].start)
-                break
-            except TerminatedWorkerError:
-                if attempt == N_RESTARTS:
-                    raise
-                warnings.warn(
-                    f"A worker was killed; {len(groups) - len(done)} of {len(groups)} groups of "
-                    "blocks are trained again.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-    found = [done[k] for k in range(len(groups))]
-    for category, message in dict.fromkeys(m for group in found for m in group.messages):
-        warnings.warn(message, category, stacklevel=2)
-    return _merge(model, found, before)
+                try:
+                    for k, group in _as_they_come(n_jobs, jobs):
+                        done[k] = group
+                        bar.update(groups[k].stop - groups[k].start)
+                    break
+                except TerminatedWorkerError:
+                    if attempt == N_RESTARTS:
+                        raise
+                    warnings.warn(
+                        f"A worker was killed; {len(groups) - len(done)} of {len(groups)} groups "
+                        "of blocks are trained again.",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
+    finally:  # workers that are threads of this process have set it for all of it
+        torch.set_num_threads(n_threads)
+    return _merge(model, [done[k] for k in range(len(groups))], before)
 
 
 def _as_they_come(n_jobs: int | None, jobs: Iterable[Any]) -> Iterable[tuple[int, _Group]]:
@@ -163,29 +162,16 @@ def _train_group(
     before: Trained | None,
     device: torch.device,
 ) -> tuple[int, _Group]:
-    with _one_thread(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        rows = Rows(*_tensors(arrays, device))
-        validation = None
-        if held is not None and eps is not None:
-            inputs, y, weight = _tensors(held, device)
-            validation = Validation(inputs, y, weight, torch.tensor(eps, device=device))
-        trained = train(model.to(device), rows, validation, settings, seeds, before)
-        model.cpu()
-    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    messages = [(w.category, str(w.message)) for w in caught]
-    return number, _Group(tensors, _on_cpu(trained), messages)
-
-
-@contextmanager
-def _one_thread():  # type: ignore[no-untyped-def]
-    """Workers share the cores: one thread each, which also makes sums round alike anywhere."""
-    n_threads = torch.get_num_threads()
+    # Workers share the cores: one thread each, which also makes sums round alike anywhere.
     torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
+    rows = Rows(*_tensors(arrays, device))
+    validation = None
+    if held is not None and eps is not None:
+        inputs, y, weight = _tensors(held, device)
+        validation = Validation(inputs, y, weight, torch.tensor(eps, device=device))
+    trained = train(model.to(device), rows, validation, settings, seeds, before)
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return number, _Group(tensors, _on_cpu(trained))
 
 
 def _arrays(tensors: Iterable[Tensor | None]) -> tuple[np.ndarray | None, ...]:
@@ -194,10 +180,11 @@ def _arrays(tensors: Iterable[Tensor | None]) -> tuple[np.ndarray | None, ...]:
 
 
 def _tensors(arrays: Iterable[np.ndarray | None], device: torch.device) -> list[Any]:
-    with warnings.catch_warnings():
-        # A mapped array is read-only, and nothing here writes to it.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return [None if a is None else torch.from_numpy(a).to(device) for a in arrays]
+    # A mapped array is read-only, and torch takes none: then a worker has a copy of its own.
+    return [
+        None if a is None else torch.from_numpy(a if a.flags.writeable else a.copy()).to(device)
+        for a in arrays
+    ]
 
 
 def _on_cpu(trained: Trained) -> Trained:
@@ -205,7 +192,7 @@ def _on_cpu(trained: Trained) -> Trained:
         number: {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state.items()}
         for number, state in trained.optimizer.items()
     }
-    return Trained(trained.history, moments)
+    return Trained(trained.history, moments, trained.unfinished)
 
 
 def _part_of(trained: Trained, model: NoPropModel, part: slice) -> Trained:
@@ -260,4 +247,4 @@ def _merge(model: NoPropModel, groups: Sequence[_Group], before: Trained | None)
     if before is not None:
         for i, epoch in enumerate(before.history):
             history[i] = copy.deepcopy(epoch)
-    return Trained(history, moments)
+    return Trained(history, moments, sum(group.trained.unfinished for group in groups))

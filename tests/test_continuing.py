@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.linear_model import SGDClassifier
 from skorch.callbacks import Callback
 
@@ -153,10 +154,13 @@ def test_a_first_part_need_not_have_all_classes():
     X, y = toy_data(600)
     y = np.array(["a", "b", "c"])[y]
     clf = NoPropClassifier(**SMALL | {"hidden_layer_sizes": (32,)})
+    other = clone(clf)
     clf.partial_fit(X[y == "a"], y[y == "a"], classes=["a", "b", "c"])
     for _ in range(20):
         clf.partial_fit(X, y)
-    assert clf.score(X, y) > 0.6
+        other.partial_fit(X, y, classes=["a", "b", "c"])
+    # It ends where a stream does that has them all from the start (between .59 and .63 by seed).
+    assert clf.score(X, y) > max(other.score(X, y) - 0.03, 0.5)
     with pytest.raises(ValueError, match=r"among \['a' 'b' 'c'\]. Got also \['d'\]"):
         clf.partial_fit(X[:2], ["a", "d"])
 

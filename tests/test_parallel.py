@@ -146,10 +146,25 @@ def test_early_stopping_block_by_block(data, tmp_path):
     np.testing.assert_array_equal(loaded.loss_curve_, two.loss_curve_)
 
 
-def test_warnings_of_workers_are_heard(data):
+def test_warnings_count_the_blocks_of_all_workers(data):
     options = SMALL | {"learning_rate": "constant", "max_iter": 2}
-    with joblib.parallel_config("loky"), pytest.warns(ConvergenceWarning, match="still falls"):
-        NoPropClassifier(n_jobs=2, **options).fit(*data)
+    for backend in ("loky", "threading"):
+        with (
+            joblib.parallel_config(backend),
+            pytest.warns(ConvergenceWarning, match="of 5 of 5 blocks still falls"),
+        ):
+            NoPropClassifier(n_jobs=2, **options).fit(*data)
+
+
+def test_threads_are_as_many_as_before(data):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with joblib.parallel_config("threading"):
+            NoPropClassifier(n_jobs=2, **SMALL).fit(*data)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_errors_of_workers_name_the_block(data):

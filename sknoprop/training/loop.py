@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
 from torch import Tensor, nn
 
@@ -70,6 +68,8 @@ class Trained:
     history: History = field(default_factory=History)
     optimizer: dict[int, dict[str, Any]] = field(default_factory=dict)
     """State of the optimiser for each parameter, by its number in the model."""
+    unfinished: int = 0
+    """Blocks whose loss still fell when epochs ran out, where that is asked for."""
 
 
 def train(
@@ -146,23 +146,18 @@ def train(
                 callback.close()
     if len(net.history) and "block_losses" not in net.history[-1]:
         net.history_.pop()  # a callback ended training in the middle of an epoch
+    unfinished = 0
     if stopping is not None:
         stopping.restore()
         ended = len(net.history) - (len(before.history) if before else 0) < settings.n_epochs
-        if stopping.patience is not None and not ended and not stopping.done.all():
-            warnings.warn(
-                f"Maximum iterations ({settings.n_epochs}) reached, and the loss of "
-                f"{int((~stopping.done).sum())} of {model.n_blocks} blocks still falls. Increase "
-                "max_iter, or tol.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        if stopping.patience is not None and not ended:
+            unfinished = int((~stopping.done).sum())
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
         raise TrainingError(
             "What the last step of training left is not finite: training has diverged. Lower "
             "learning_rate_init, or check the scale of X."
         )
-    return Trained(net.history, net.optimizer_.state_dict()["state"])
+    return Trained(net.history, net.optimizer_.state_dict()["state"], unfinished)
 
 
 def _stopping(model: NoPropModel, settings: Settings) -> Stopping | None:
