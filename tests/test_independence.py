@@ -155,7 +155,7 @@ LAYERS = [
     {"model"},
     {"inference"},
     {"training"},
-    {"_parameters", "presets"},
+    {"_parameters", "parallel", "presets"},
     {"building", "defaults", "fitting", "growing"},
     {"persistence"},
     {"classifier"},
@@ -180,21 +180,12 @@ PURE = {
 #: Other packages a module may see, beside PURE; torch alone where nothing else is said.
 FOREIGN = {
     "networks": {"numpy", "torch"},
-    "training": {
-        "dis",
-        "inspect",
-        "joblib",
-        "numpy",
-        "skorch",
-        "sklearn",
-        "torch",
-        "tqdm",
-        "warnings",
-    },
+    "training": {"dis", "inspect", "numpy", "skorch", "torch", "tqdm"},
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
     "building": {"numpy", "torch"},
-    "fitting": {"numpy", "sklearn", "skorch", "torch"},
+    "fitting": {"joblib", "numpy", "sklearn", "skorch", "torch", "warnings"},
+    "parallel": {"joblib", "numpy", "skorch", "torch", "tqdm", "warnings"},
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
         *("secrets", "skorch", "torch", "warnings"),
