@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sknoprop.model import NoPropModel
 from sknoprop.networks.stacked import STACKED
@@ -64,7 +64,7 @@ def split_blocks(model: NoPropModel, trained: Trained, factor: int) -> tuple[NoP
     own = model.block_tensors()
     for number, (name, parameter) in enumerate(model.named_parameters()):
         for key, value in moments.get(number, {}).items():
-            if name in own and value.shape == parameter.shape:
+            if name in own and isinstance(value, Tensor) and value.shape == parameter.shape:
                 moments[number][key] = value.repeat_interleave(factor, 0)
     for module in model.modules():
         if isinstance(module, STACKED):

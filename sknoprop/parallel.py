@@ -3,16 +3,17 @@
 Blocks never wait for each other, so they may be trained anywhere: each group of them goes to a
 joblib worker as a model of its own, together with the rows, and comes back trained. A block's
 numbers come from generators of its own (see `sknoprop.training.seeds`), the order of rows from one
-that all groups have alike: what a block learns does not depend on how many workers there are, nor
-on the back end they run on, and differs from what it learns beside all others in one process by
-rounding alone.
+that all groups have alike. For the same groups a block learns the same, to the last bit, whatever
+back end it is trained on; other groups, or all blocks in one step, differ by rounding.
 """
 
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -35,6 +36,36 @@ __all__ = ["block_groups", "take_model", "train_groups"]
 
 #: Times that groups are started again whose worker was killed.
 N_RESTARTS = 2
+
+
+class _Threads:
+    """Number of torch's threads, put back when the last of several fits has ended.
+
+    Workers that are threads of this process set it for all of it, and fits may overlap.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_fits = 0
+        self._before = 0
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Remember the number, and put it back."""
+        with self._lock:
+            if self._n_fits == 0:
+                self._before = torch.get_num_threads()
+            self._n_fits += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_fits -= 1
+                if self._n_fits == 0:
+                    torch.set_num_threads(self._before)
+
+
+_THREADS = _Threads()
 
 
 @dataclass(frozen=True)
@@ -64,7 +95,8 @@ def train_groups(
 ) -> Trained:
     """Train groups of blocks in joblib workers; the model is trained in place.
 
-    A group whose worker is killed is trained again, the others are not; the result is the same.
+    Where a worker process is killed, groups that have come back are kept and the others are trained
+    again, also those whose own worker was well: loky ends all of them. The result is the same.
 
     Parameters
     ----------
@@ -88,41 +120,40 @@ def train_groups(
     held = validation and _arrays((validation.inputs, validation.y, validation.sample_weight))
     eps = validation and validation.eps.cpu().numpy()
     done: dict[int, _Group] = {}
-    n_threads = torch.get_num_threads()
-    try:
-        with tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar:
-            for attempt in range(N_RESTARTS + 1):
-                jobs = (
-                    delayed(_train_group)(
-                        k,
-                        take_model(model, part).cpu(),
-                        arrays,
-                        held,
-                        eps,
-                        settings,
-                        Seeds(seeds.entropy, seeds.epoch, part.start),
-                        before and _part_of(before, model, part),
-                        device,
-                    )
-                    for k, part in enumerate(groups)
-                    if k not in done
+    with (
+        _THREADS.kept(),
+        tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar,
+    ):
+        for attempt in range(N_RESTARTS + 1):
+            jobs = (
+                delayed(_train_group)(
+                    k,
+                    take_model(model, part).cpu(),
+                    arrays,
+                    held,
+                    eps,
+                    settings,
+                    Seeds(seeds.entropy, seeds.epoch, part.start),
+                    before and _part_of(before, model, part),
+                    device,
                 )
-                try:
-                    for k, group in _as_they_come(n_jobs, jobs):
-                        done[k] = group
-                        bar.update(groups[k].stop - groups[k].start)
-                    break
-                except TerminatedWorkerError:
-                    if attempt == N_RESTARTS:
-                        raise
-                    warnings.warn(
-                        f"A worker was killed; {len(groups) - len(done)} of {len(groups)} groups "
-                        "of blocks are trained again.",
-                        RuntimeWarning,
-                        stacklevel=2,
-                    )
-    finally:  # workers that are threads of this process have set it for all of it
-        torch.set_num_threads(n_threads)
+                for k, part in enumerate(groups)
+                if k not in done
+            )
+            try:
+                for k, group in _as_they_come(n_jobs, jobs):
+                    done[k] = group
+                    bar.update(groups[k].stop - groups[k].start)
+                break
+            except TerminatedWorkerError:
+                if attempt == N_RESTARTS:
+                    raise
+                warnings.warn(
+                    f"A worker was killed; {len(groups) - len(done)} of {len(groups)} groups "
+                    "of blocks are trained again.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
     return _merge(model, [done[k] for k in range(len(groups))], before)
 
 
@@ -195,12 +226,17 @@ def _on_cpu(trained: Trained) -> Trained:
     return Trained(trained.history, moments, trained.unfinished)
 
 
+def _has_blocks(value: Any, parameter: Tensor) -> bool:
+    # Also where an optimiser keeps less than a number for each weight, as Adafactor does.
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(parameter)
+
+
 def _part_of(trained: Trained, model: NoPropModel, part: slice) -> Trained:
     own = model.block_tensors()
     moments = copy.deepcopy(trained.optimizer)
     for number, (name, parameter) in enumerate(model.named_parameters()):
         for key, value in moments.get(number, {}).items():
-            if name in own and value.shape == parameter.shape:
+            if name in own and _has_blocks(value, parameter):
                 moments[number][key] = value[part].clone()
     history = copy.deepcopy(trained.history)
     for epoch in history:
@@ -214,22 +250,25 @@ def _part_of(trained: Trained, model: NoPropModel, part: slice) -> Trained:
 def _merge(model: NoPropModel, groups: Sequence[_Group], before: Trained | None) -> Trained:
     """Bring what groups learnt together, in the model and in one record of the training."""
     own = model.block_tensors()
+    # What is no block's (the read-out) each group learns alike as long as it trains: the group that
+    # trained longest has it as it is when all blocks are trained in one step.
+    last = max(groups, key=lambda group: len(group.trained.history))
     for name, tensor in model.state_dict().items():
         parts = [group.tensors[name] for group in groups]
-        # What is no block's (the read-out) all groups have learnt alike.
-        tensor.copy_(torch.cat(parts) if name in own else parts[0])
+        tensor.copy_(torch.cat(parts) if name in own else last.tensors[name])
     model.eval().requires_grad_(False)
-    moments = copy.deepcopy(groups[0].trained.optimizer)
+    moments: dict[int, dict[str, Any]] = {}
     for number, (name, parameter) in enumerate(model.named_parameters()):
-        for key, value in moments.get(number, {}).items():
-            if name in own and value.shape[1:] == parameter.shape[1:] and value.dim():
-                parts = [group.trained.optimizer[number][key] for group in groups]
-                moments[number][key] = torch.cat(parts)
-        moments[number] = {
-            k: v.to(parameter.device) if isinstance(v, Tensor) and v.dim() else v
-            for k, v in moments.get(number, {}).items()
-        }
-    moments = {number: state for number, state in moments.items() if state}
+        for key, value in last.trained.optimizer.get(number, {}).items():
+            states = [group.trained.optimizer[number][key] for group in groups]
+            if name in own and all(
+                _has_blocks(state, group.tensors[name])
+                for state, group in zip(states, groups, strict=True)
+            ):
+                value = torch.cat(states)
+            if isinstance(value, Tensor) and value.dim():
+                value = value.to(parameter.device)
+            moments.setdefault(number, {})[key] = value
     histories = [group.trained.history for group in groups]
     longest = max(histories, key=len)
     history = History()

@@ -160,6 +160,7 @@ class Partition(nn.Module):
     def take(self, part: slice) -> Partition:
         """The same cut seen by some of its blocks."""
         taken = copy.copy(self)
+        taken._buffers = dict(self._buffers)
         taken.part = part
         return taken
 

@@ -185,7 +185,7 @@ FOREIGN = {
     "presets": set(),
     "building": {"numpy", "torch"},
     "fitting": {"joblib", "numpy", "sklearn", "skorch", "torch", "warnings"},
-    "parallel": {"joblib", "numpy", "skorch", "torch", "tqdm", "warnings"},
+    "parallel": {"joblib", "numpy", "skorch", "threading", "torch", "tqdm", "warnings"},
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
         *("secrets", "skorch", "torch", "warnings"),

@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -118,7 +119,8 @@ def test_groups_go_on_where_they_were(data):
     assert two.n_iter_ == 9
 
 
-def test_early_stopping_block_by_block(data, tmp_path):
+@pytest.mark.parametrize("variant", ["dt", "fm"])
+def test_early_stopping_block_by_block(variant, data, tmp_path):
     X, y = data
     options = SMALL | {
         "dtype": "float64",
@@ -128,13 +130,12 @@ def test_early_stopping_block_by_block(data, tmp_path):
         "max_iter": 60,
         "n_iter_no_change": 2,
     }
-    one = NoPropClassifier("fm", **options).fit(X, y)
+    one = NoPropClassifier(variant, **options).fit(X, y)
     with joblib.parallel_config("threading", n_jobs=5):
-        two = NoPropClassifier("fm", **options).fit(X, y)
-    for name, tensor in one.blocks_.block_tensors().items():
-        torch.testing.assert_close(
-            two.blocks_.block_tensors()[name], tensor, rtol=1e-6, atol=1e-8, msg=name
-        )
+        two = NoPropClassifier(variant, **options).fit(X, y)
+    # All of it: the read-out trains as long as any block does.
+    for name, tensor in state(one).items():
+        torch.testing.assert_close(state(two)[name], tensor, rtol=1e-6, atol=1e-8, msg=name)
     known = np.isfinite(two.validation_scores_)
     assert known[-1].any()
     assert not known[-1].all()
@@ -162,7 +163,9 @@ def test_threads_are_as_many_as_before(data):
     try:
         with joblib.parallel_config("threading"):
             NoPropClassifier(n_jobs=2, **SMALL).fit(*data)
-        assert torch.get_num_threads() == 2
+        # A thread that knows nothing of it yet: to this one nothing has happened in any case.
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(before)
 
@@ -190,7 +193,7 @@ def _killed_once(flag, number, *arguments):
 _TRAIN_GROUP = parallel._train_group
 
 
-def test_a_killed_worker_costs_its_blocks_only(data, monkeypatch, tmp_path):
+def test_a_killed_worker_costs_time_only(data, monkeypatch, tmp_path):
     with joblib.parallel_config("threading"):
         expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
     killed_once = functools.partial(_killed_once, str(tmp_path / "killed"))
@@ -225,6 +228,31 @@ def test_many_classes_are_judged_together():
     clf = NoPropClassifier(n_jobs=2, **SMALL).fit(X, y)
     with pytest.raises(ValueError, match="more than 32 classes"):
         clf.fit(X, y, X_val=X, y_val=y)
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a plain number with each parameter."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                state["count"] = state.get("count", 0) + 1
+
+
+@pytest.mark.parametrize("optimizer", [Counting, torch.optim.Adafactor])
+def test_optimisers_of_other_habits_go_on(optimizer, data):
+    """State that is no tensor, or not of its parameter's shape."""
+    options = SMALL | {"optimizer": optimizer, "dtype": "float64", "warm_start": True}
+    one = NoPropClassifier("fm", batch_norm=False, **options).fit(*data).fit(*data)
+    two = NoPropClassifier("fm", batch_norm=False, n_jobs=2, **options)
+    with joblib.parallel_config("threading"):
+        two.fit(*data).fit(*data).partial_fit(*data)
+    assert two.n_iter_ == 9
+    assert np.isfinite(two.loss_curve_).all()
+    if optimizer is Counting:  # Adafactor scales steps by all weights of a tensor together
+        np.testing.assert_allclose(two.loss_curve_[:8], one.loss_curve_, rtol=1e-7)
 
 
 def test_progress_counts_blocks(data, capsys):
