@@ -15,12 +15,12 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call as check_first_call
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_n_features as check_n_features
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 from sknoprop.embeddings import EMBEDDINGS
-from sknoprop.networks import HEADS
+from sknoprop.networks import HEADS, PATHS, is_frozen
 from sknoprop.parameterizations import PARAMETERIZATIONS
 from sknoprop.partition import PARTITIONS
 from sknoprop.readouts import READOUTS
@@ -37,10 +37,12 @@ __all__ = [
     "changed_since",
     "check_constraints",
     "check_embedding_array",
+    "check_encoder",
     "check_first_call",
+    "check_n_features",
     "check_parameters",
+    "check_sample_weight",
     "check_unchanged",
-    "check_weights",
     "resolve",
     "resolve_device",
 ]
@@ -86,6 +88,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "partition": [_Names({"auto", *PARTITIONS})],
     "embedding": [_Names(set(EMBEDDINGS)), "array-like"],
     "embedding_dim": [_positive_int()],
+    "encoder": [_Names({"auto", "mlp", *PATHS}), callable],
+    "image_shape": ["array-like", None],
     "parameterization": [_Names(set(PARAMETERIZATIONS))],
     "readout": [_Names(set(READOUTS))],
     "hidden_layer_sizes": [_Names({"auto"}), "array-like", _positive_int()],
@@ -105,6 +109,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "weight_decay": [_Names({"auto"}), Interval(Real, 0, None, closed="left")],
     "batch_size": [_Names({"auto"}), _positive_int()],
     "max_iter": [_Names({"auto"}), _positive_int()],
+    "augmentation": [callable, None],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [_positive_int(), None],
@@ -126,6 +131,8 @@ MODEL_PARAMETERS = (
     "partition",
     "embedding",
     "embedding_dim",
+    "encoder",
+    "image_shape",
     "parameterization",
     "readout",
     "hidden_layer_sizes",
@@ -203,6 +210,14 @@ def check_parameters(params: dict[str, Any]) -> None:
     """
     if not isinstance(params["hidden_layer_sizes"], str):
         layer_sizes(params["hidden_layer_sizes"])
+    shape = params["image_shape"]
+    if shape is not None and not (
+        len(shape) == 3 and all(isinstance(size, Integral) and int(size) > 0 for size in shape)
+    ):
+        raise ValueError(
+            "The 'image_shape' parameter of NoPropClassifier must be three positive ints, "
+            f"(channels, height, width), or None. Got {shape!r} instead."
+        )
     schedule = params["schedule"]
     learned = schedule == "learned" or (isinstance(schedule, Schedule) and schedule.trainable)
     if learned and params["variant"] != "ct":
@@ -219,6 +234,40 @@ def check_parameters(params: dict[str, Any]) -> None:
                     "The 'callbacks' parameter of NoPropClassifier must hold skorch callbacks or "
                     f"(name, callback) pairs. Got {callback!r} instead."
                 )
+
+
+def check_encoder(params: Mapping[str, Any]) -> None:
+    """Check that the encoder suits the data.
+
+    Parameters
+    ----------
+    params : mapping
+        Of `NoPropClassifier`, with the "image_shape" of the data.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter and what it needs.
+    """
+    encoder, shape = params["encoder"], params["image_shape"]
+    if shape is None and isinstance(encoder, str) and encoder in PATHS:
+        raise ValueError(
+            f"encoder={encoder!r} of NoPropClassifier needs images: X of shape (n_samples, "
+            "channels, height, width), or image_shape=(channels, height, width) for flat rows. Got "
+            "rows of numbers."
+        )
+    if params["augmentation"] is None:
+        return
+    if shape is None:
+        raise ValueError(
+            "The 'augmentation' parameter of NoPropClassifier changes images. Got rows of numbers; "
+            "set augmentation=None, or image_shape if they are images."
+        )
+    if is_frozen(encoder):
+        raise ValueError(
+            "The 'augmentation' parameter of NoPropClassifier has no use with an encoder that is "
+            "not trained: its features are computed once. Set augmentation=None."
+        )
 
 
 def changed_since(before: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
@@ -252,94 +301,6 @@ def built_with(params: Mapping[str, Any]) -> dict[str, Any]:
         name: params[name] if isinstance(params[name], torch.nn.Module) else deepcopy(params[name])
         for name in MODEL_PARAMETERS
     }
-
-
-def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """Weight of each class.
-
-    Parameters
-    ----------
-    class_weight : dict, "balanced" or None
-        Classes that a dict does not name have weight 1.
-    classes : ndarray of shape (n_classes,)
-    y : ndarray of shape (n_samples,)
-        Numbers of the classes of the rows that weights are balanced over.
-
-    Returns
-    -------
-    ndarray of shape (n_classes,), float64, or None
-
-    Raises
-    ------
-    ValueError
-        If a weight is not a finite number from 0 on, or a key is no class.
-    """
-    if class_weight is None:
-        return None
-    if isinstance(class_weight, str):
-        # A class of which no row counts has no weight to balance.
-        present = np.unique(y)
-        factors = np.ones(len(classes))
-        factors[present] = compute_class_weight(class_weight, classes=present, y=y)
-        return factors
-    bad = {
-        k: v
-        for k, v in class_weight.items()
-        if not (isinstance(v, Real) and 0 <= float(v) < np.inf)
-    }
-    if bad:
-        raise ValueError(
-            "The 'class_weight' parameter of NoPropClassifier must have finite weights that are "
-            f"not negative. Got {bad!r}."
-        )
-    known = classes.tolist()
-    strange = [key for key in class_weight if key not in known]
-    if strange:
-        raise ValueError(
-            f"The 'class_weight' parameter of NoPropClassifier must have keys among {known}. Got "
-            f"also {strange}."
-        )
-    return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
-
-
-def check_weights(
-    sample_weight: Any, class_weight: Any, X: np.ndarray, y: np.ndarray, classes: np.ndarray
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Weights of rows, each its own times its class's, and of classes.
-
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n_samples,) or None
-    class_weight : dict, "balanced" or None
-        See `class_factors`; rows of weight zero do not count for a balance.
-    X : ndarray of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples,)
-        Numbers of the classes.
-    classes : ndarray of shape (n_classes,)
-
-    Returns
-    -------
-    weight : ndarray of shape (n_samples,), float64, or None
-        Up to a constant; None if neither is given.
-    factors : ndarray of shape (n_classes,), float64, or None
-        None without `class_weight`.
-
-    Raises
-    ------
-    ValueError
-        If weights are negative, not finite or of the wrong shape.
-    """
-    weight, counted = None, y
-    if sample_weight is not None:
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        # Scaled first, lest the product of large ones overflow.
-        weight = weight / max(weight.max(), np.finfo(float).tiny)
-        counted = y[weight > 0]
-    factors = class_factors(class_weight, classes, counted)
-    if factors is not None:
-        factors = factors / max(factors.max(), np.finfo(float).tiny)
-        weight = factors[y] if weight is None else weight * factors[y]
-    return weight, factors
 
 
 def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndarray:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import math
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sknoprop._inputs import LazyRows
 from sknoprop._parameters import DTYPES, check_embedding_array, resolve
 from sknoprop.embeddings import (
     ClassEmbedding,
@@ -18,7 +20,16 @@ from sknoprop.embeddings import (
     prototype_embedding,
 )
 from sknoprop.model import NoPropModel
-from sknoprop.networks import HEADS, MLPEncoder, NumberEncoding
+from sknoprop.networks import (
+    HEADS,
+    PATHS,
+    CustomPath,
+    Encoder,
+    FrozenEncoding,
+    ImageEncoding,
+    NumberEncoding,
+    is_frozen,
+)
 from sknoprop.networks.stacked import Generators
 from sknoprop.parameterizations import PARAMETERIZATIONS
 from sknoprop.partition import Partition
@@ -27,12 +38,18 @@ from sknoprop.schedules import SCHEDULES, Schedule
 from sknoprop.training.seeds import Seeds
 from sknoprop.variants import VARIANTS
 
-__all__ = ["assemble_model", "build_model"]
+__all__ = ["Encoding", "assemble_model", "build_model"]
+
+#: What inputs are turned into once for all blocks.
+Encoding = NumberEncoding | ImageEncoding | FrozenEncoding
+
+#: Rows that prototypes are looked for among, at most.
+MAX_PROTOTYPES = 2**16
 
 
 def build_model(
     params: dict[str, Any],
-    X: np.ndarray,
+    X: np.ndarray | LazyRows,
     y: np.ndarray,
     seeds: Seeds,
     n_classes: int,
@@ -44,7 +61,8 @@ def build_model(
     ----------
     params : dict
         Parameters of `NoPropClassifier`, checked and filled in, see `sknoprop.defaults`.
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or LazyRows of shape (n_samples, n_features)
+        Images too have a row each, of the shape ``params["image_shape"]``.
     y : ndarray of shape (n_samples,)
         Labels 0 to ``n_classes - 1``.
     seeds : Seeds
@@ -66,7 +84,7 @@ def build_model(
     schedule = params["schedule"] if params["schedule"] != "auto" else variant.schedule
     # An instance of the user's is copied: training may move it, and fit leaves parameters alone.
     schedule = copy.deepcopy(resolve(schedule, SCHEDULES))
-    encoding = NumberEncoding(X, params["n_bins"])
+    encoding = _encoding(params, X)
     embedding = _embedding(params, encoding, X, y, n_classes, seeds)
     cut = params["partition"] if params["partition"] != "auto" else variant.partition
     if cut == "uniform":
@@ -76,18 +94,31 @@ def build_model(
             params["n_blocks"], schedule, embedding.weight.detach(), prior
         )
     generators = seeds.block_generators("init", params["n_blocks"])
-    return assemble_model(params, schedule, encoding, embedding, prior, partition, generators)
+    example = torch.as_tensor(np.array(X[np.arange(2) % len(X)]))
+    return assemble_model(
+        params, schedule, encoding, embedding, prior, partition, generators, example=example
+    )
+
+
+def _encoding(params: dict[str, Any], X: np.ndarray | LazyRows) -> Encoding:
+    shape = params["image_shape"]
+    if is_frozen(params["encoder"]):
+        return FrozenEncoding(params["encoder"], shape, X)
+    if shape is not None:
+        return ImageEncoding.measured(shape, X)
+    return NumberEncoding(np.asarray(X), params["n_bins"])
 
 
 def assemble_model(
     params: dict[str, Any],
     schedule: Schedule,
-    encoding: NumberEncoding,
+    encoding: Encoding,
     embedding: ClassEmbedding,
     prior: Tensor,
     partition: Partition,
     generators: Generators,
     device: str = "cpu",
+    example: Tensor | None = None,
 ) -> NoPropModel:
     """Assemble an untrained model from its parts; needs no data.
 
@@ -95,9 +126,9 @@ def assemble_model(
     ----------
     params : dict
         Of the parameters of `NoPropClassifier`, "variant", "parameterization", "readout", "head",
-        "hidden_layer_sizes", "dropout", "batch_norm", "loss_weight" and "dtype".
+        "encoder", "hidden_layer_sizes", "dropout", "batch_norm", "loss_weight" and "dtype".
     schedule : Schedule
-    encoding : NumberEncoding
+    encoding : NumberEncoding, ImageEncoding or FrozenEncoding
     embedding : ClassEmbedding
     prior : Tensor of shape (n_classes,)
         Class frequencies.
@@ -107,6 +138,8 @@ def assemble_model(
     device : {"cpu", "meta"}, default="cpu"
         Where the encoder's layers and the head are made. On "meta" they have shapes and no
         memory: for values that are loaded.
+    example : Tensor of shape (2, n_features), optional
+        Rows that an encoder of the user's is tried on.
 
     Returns
     -------
@@ -120,7 +153,13 @@ def assemble_model(
     dropout = float(params["dropout"])
     normalize = bool(params["batch_norm"])
     with torch.device(device):
-        encoder = MLPEncoder(encoding, params["hidden_layer_sizes"], generators, dropout, normalize)
+        path = _path(params["encoder"], encoding, generators, example)
+        sizes = params["hidden_layer_sizes"]
+        encoder = Encoder(encoding, sizes, generators, dropout, normalize, path)
+        latent_path = {}
+        if params["head"] == "paper" and _has_image_latents(encoding, embedding):
+            shape = cast(ImageEncoding, encoding).shape
+            latent_path["latent_path"] = PATHS["cnn"](shape, generators)
         head = HEADS[params["head"]](
             encoder.n_out,
             embedding.dim,
@@ -129,6 +168,7 @@ def assemble_model(
             dropout=dropout,
             timed=not variant.single_level,
             normalize=normalize,
+            **latent_path,
         )
     model = NoPropModel(
         encoder=encoder,
@@ -145,10 +185,29 @@ def assemble_model(
     return model
 
 
+def _path(
+    encoder: Any, encoding: Encoding, generators: Generators, example: Tensor | None
+) -> torch.nn.Module | None:
+    if isinstance(encoding, FrozenEncoding) or encoder == "mlp":
+        return None
+    if isinstance(encoder, str):
+        return PATHS[encoder](cast(ImageEncoding, encoding).shape, generators)
+    inputs = encoding(cast(Tensor, example))
+    if isinstance(encoding, ImageEncoding):
+        inputs = encoding.normalize(inputs, torch.float32)
+    return CustomPath(encoder, generators, inputs)
+
+
+def _has_image_latents(encoding: Encoding, embedding: ClassEmbedding) -> bool:
+    """Whether class embeddings are trained images, as the paper's prototypes are."""
+    is_image = isinstance(encoding, ImageEncoding) and embedding.dim == encoding.n_out
+    return is_image and embedding.trainable
+
+
 def _embedding(
     params: dict[str, Any],
-    encoding: NumberEncoding,
-    X: np.ndarray,
+    encoding: Encoding,
+    X: np.ndarray | LazyRows,
     y: np.ndarray,
     n_classes: int,
     seeds: Seeds,
@@ -167,8 +226,15 @@ def _embedding(
             "embedding='prototype' takes an example of each class from the first training data. "
             f"Got rows of {len(np.unique(y))} of {n_classes} classes."
         )
-    standard = encoding.standardize(torch.as_tensor(np.array(X))).float()
-    return prototype_embedding(standard, torch.as_tensor(y), n_classes)
+    some = np.arange(len(X))
+    if len(X) > MAX_PROTOTYPES:  # evenly spaced ones, and one of each class
+        some = np.linspace(0, len(X) - 1, MAX_PROTOTYPES).astype(int)
+        some = np.union1d(some, np.unique(y, return_index=True)[1])
+    standard = [
+        encoding.standardize(torch.as_tensor(np.array(X[index]))).float()
+        for index in np.array_split(some, math.ceil(len(some) / 4096))
+    ]
+    return prototype_embedding(torch.cat(standard), torch.as_tensor(y[some]), n_classes)
 
 
 def _cast(model: NoPropModel, dtype: torch.dtype) -> None:
@@ -178,7 +244,7 @@ def _cast(model: NoPropModel, dtype: torch.dtype) -> None:
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     for module in model.modules():
-        if isinstance(module, NumberEncoding):
+        if isinstance(module, NumberEncoding | ImageEncoding):
             continue
         for parameter in module.parameters(recurse=False):
             parameter.data = cast(parameter.data)

@@ -11,21 +11,23 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import Tensor
 
+from sknoprop._inputs import check_data
 from sknoprop._parameters import (
     CONSTRAINTS,
     built_with,
+    check_encoder,
     check_first_call,
     check_parameters,
     check_unchanged,
-    check_weights,
     resolve,
     resolve_device,
 )
 from sknoprop._version import __version__
+from sknoprop._weights import check_weights
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
 from sknoprop.fitting import (
@@ -100,6 +102,21 @@ default="auto"
 
     embedding_dim : int, default=20
         Dimension of a learned embedding.
+
+    encoder : {"auto", "mlp", "cnn", "resnet"}, torch.nn.Module or callable, default="auto"
+        What turns the input into features; after it come the layers of `hidden_layer_sizes`.
+        "mlp" is nothing before them, "cnn" the paper's convolutional path, "resnet" a small
+        residual network; both need images. "auto" is "mlp" for rows of numbers and "cnn" for
+        images. A network of your own is copied for each block and trained; what makes one when
+        called without arguments, as a class does, gives each block initial values of its own. It
+        gets a batch of standardised images (or encoded numbers) and returns a row of features for
+        each. If none of its parameters requires a gradient it is taken as pre-trained: it is not
+        trained, is shared by all blocks, and its features are computed once; it then gets images
+        of bytes divided by 255, and other inputs as they are.
+
+    image_shape : tuple of int or None, default=None
+        Channels, height and width of images, if `X` has a flat row for each. None if `X` has
+        images as they are, or none.
 
     parameterization : {"label", "velocity"}, default="label"
         What a block's output stands for, see `sknoprop.parameterizations`: class probabilities
@@ -178,6 +195,11 @@ default="auto"
         third, and is more where fewer than 150 steps would come of it; with a constant learning
         rate it is 200.
 
+    augmentation : callable or None, default=None
+        Changes the images of each training batch at random, on the device:
+        `torchvision.transforms.v2` has many. It gets images of bytes as they are, others
+        standardised, and keeps their shape and dtype. Eight images at a time share a draw.
+
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
         which its own class probabilities had the lowest log loss there. Blocks that share an
@@ -240,6 +262,9 @@ default="auto"
 
     n_features_in_ : int
         Number of features seen in `fit`.
+
+    image_shape_ : tuple or None
+        Channels, height and width of images; None for rows of numbers.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of features seen in `fit`, if all are strings.
@@ -308,6 +333,8 @@ default="auto"
         partition="auto",
         embedding="one-hot",
         embedding_dim=20,
+        encoder="auto",
+        image_shape=None,
         parameterization="label",
         readout="linear",
         hidden_layer_sizes="auto",
@@ -327,6 +354,7 @@ default="auto"
         weight_decay="auto",
         batch_size="auto",
         max_iter="auto",
+        augmentation=None,
         callbacks=None,
         device="auto",
         dtype="float32",
@@ -346,6 +374,8 @@ default="auto"
         self.partition = partition
         self.embedding = embedding
         self.embedding_dim = embedding_dim
+        self.encoder = encoder
+        self.image_shape = image_shape
         self.parameterization = parameterization
         self.readout = readout
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -365,6 +395,7 @@ default="auto"
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.augmentation = augmentation
         self.callbacks = callbacks
         self.device = device
         self.dtype = dtype
@@ -383,8 +414,9 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data, finite numbers.
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Training data, finite numbers; images of bytes stay bytes. Also
+            `sknoprop.datasets.LazyImages`.
         y : array-like of shape (n_samples,)
             Class labels, at least two different ones.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -412,7 +444,7 @@ default="auto"
         device = self._check_parameters()
         again = self.warm_start and hasattr(self, "blocks_")
         with _restored_on_error(self):
-            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=not again)
+            X, y = check_data(self, X, y, reset=not again)
             check_classification_targets(y)
             classes, labels = np.unique(y, return_inverse=True)
             if again and not np.array_equal(classes, self.classes_):
@@ -473,7 +505,7 @@ default="auto"
         again = hasattr(self, "blocks_")
         with _restored_on_error(self):
             check_first_call(self, classes)
-            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=not again)
+            X, y = check_data(self, X, y, reset=not again)
             check_classification_targets(y)
             if len(self.classes_) < 2:
                 raise ValueError(
@@ -500,9 +532,7 @@ default="auto"
             raise ValueError(
                 f"X_val and y_val go together. Got only {'y_val' if X_val is None else 'X_val'}."
             )
-        X_val, y_val = validate_data(
-            self, X_val, y_val, dtype=[np.float64, np.float32], reset=False
-        )
+        X_val, y_val = check_data(self, X_val, y_val, reset=False)
         labels = _numbers(y_val, classes, "y_val")
         weight = None if factors is None else factors[labels]
         if weight is not None and not weight.any():
@@ -530,7 +560,9 @@ default="auto"
             # The same rows as before where training goes on: others have been trained on.
             split = Seeds(seeds.entropy)
             data, validation = hold_out(data, self.validation_fraction, split)
-        filled = fill_in(params, len(data.y), len(classes), streaming)
+        params_here = params | {"image_shape": self.image_shape_}
+        check_encoder(params_here)
+        filled = fill_in(params_here, len(data.y), len(classes), streaming)
         if again:
             # A copy is trained: should it go wrong, the model is what it was.
             model, before = grown(self.blocks_, self._trained, self.n_blocks)
@@ -742,7 +774,7 @@ default="auto"
     def _check(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         self._validate_params()
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return check_data(self, X, reset=False)
 
     def _labels(self, probabilities: np.ndarray) -> np.ndarray:
         return self.classes_[probabilities.argmax(axis=1)]

@@ -47,6 +47,9 @@ def fill_in(
     """
     n_rows, n_samples = n_samples, max(n_samples, STREAM) if streaming else n_samples
     deep = n_samples > MANY_ROWS or n_classes > 2
+    encoder = params["encoder"]
+    if isinstance(encoder, str) and encoder == "auto":
+        encoder = "mlp" if params["image_shape"] is None else "cnn"
     sizes = params["hidden_layer_sizes"]
     if isinstance(sizes, str):
         sizes = (128, 128) if deep else (128,)
@@ -66,4 +69,4 @@ def fill_in(
     if params["max_iter"] == "auto":
         steps = math.ceil(n_samples / filled["batch_size"])
         filled["max_iter"] = max(round(n_epochs), math.ceil(150 / steps))
-    return filled | {"hidden_layer_sizes": sizes}
+    return filled | {"hidden_layer_sizes": sizes, "encoder": encoder}

@@ -15,12 +15,13 @@ from sklearn.model_selection import train_test_split
 from skorch.callbacks import PrintLog
 from torch import Tensor
 
+from sknoprop._inputs import LazyRows
 from sknoprop._parameters import OPTIMIZERS
 from sknoprop.inference import MAX_CANDIDATES
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
 from sknoprop.parallel import block_groups, train_groups
-from sknoprop.training import EpochBar, Rows, Settings, Trained, Validation, train
+from sknoprop.training import EpochBar, LazyInputs, Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
     "weighted_data",
 ]
 
+#: Numbers of raw inputs that are prepared at once, about.
+CHUNK_NUMBERS = 2**25
+
 
 @dataclass(frozen=True)
 class Data:
@@ -40,14 +44,14 @@ class Data:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or LazyRows of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,), int64
         Numbers of the classes.
     sample_weight : ndarray of shape (n_samples,), float64, or None
         Positive, of mean one; None if all are equal.
     """
 
-    X: np.ndarray
+    X: np.ndarray | LazyRows
     y: np.ndarray
     sample_weight: np.ndarray | None = None
 
@@ -57,7 +61,9 @@ class Data:
         return weighted_data(self.X[index], self.y[index], weight)
 
 
-def weighted_data(X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None) -> Data:
+def weighted_data(
+    X: np.ndarray | LazyRows, y: np.ndarray, sample_weight: np.ndarray | None
+) -> Data:
     """Drop rows of weight zero and scale weights to mean one.
 
     Raises
@@ -134,6 +140,7 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         early_stopping=params["early_stopping"] and not streaming,
         tol=params["tol"],
         n_iter_no_change=None if streaming else params["n_iter_no_change"],
+        augmentation=params["augmentation"],
         callbacks=callbacks,
         verbose=max(params["verbose"] - 1, 0),
     )
@@ -175,7 +182,7 @@ def fit_model(
     ValueError
         If blocks cannot be trained apart.
     """
-    groups = _groups(model, validation, settings, n_jobs)
+    groups = _groups(model, data, validation, settings, n_jobs)
     rows = _on_device(model, data)
     judge = None
     if validation is not None:
@@ -198,13 +205,19 @@ def fit_model(
 
 
 def _groups(
-    model: NoPropModel, validation: Data | None, settings: Settings, n_jobs: int | None
+    model: NoPropModel,
+    data: Data,
+    validation: Data | None,
+    settings: Settings,
+    n_jobs: int | None,
 ) -> list[slice]:
     groups = block_groups(model.n_blocks, effective_n_jobs(n_jobs))
     if len(groups) == 1:
         return groups
     if any(not isinstance(callback, EpochBar | PrintLog) for callback in settings.callbacks):
         reason = "callbacks follow the training of all blocks together. Pass none"
+    elif isinstance(data.X, LazyRows):
+        reason = "LazyImages are loaded by the process that has them. Pass the images as an array"
     elif model.shares_parameters:
         reason = (
             "a learned embedding or schedule is shared by all blocks. Choose embedding='one-hot' "
@@ -228,7 +241,7 @@ def prediction_draws(model: NoPropModel, n_draws: int, entropy: int) -> Tensor:
     return shared_draws(n_draws, model.embedding.dim, generator).to(model.embedding.weight)
 
 
-def tensors(X: np.ndarray, size: int, device: torch.device) -> Iterator[Tensor]:
+def tensors(X: np.ndarray | LazyRows, size: int, device: torch.device) -> Iterator[Tensor]:
     """Rows of `X` on the device, at most `size` at a time."""
     for start in range(0, len(X), size):
         # A copy: torch takes neither read-only arrays nor negative strides.
@@ -238,10 +251,24 @@ def tensors(X: np.ndarray, size: int, device: torch.device) -> Iterator[Tensor]:
 @torch.no_grad()
 def _on_device(model: NoPropModel, data: Data) -> Rows:
     device = model.embedding.weight.device
-    inputs = torch.cat([model.encoder.prepare(x) for x in tensors(data.X, 2**14, device)])
+    inputs: Tensor | LazyInputs
+    if isinstance(data.X, LazyRows):
+        X = data.X
+
+        def load(index: np.ndarray) -> Tensor:
+            with torch.no_grad():
+                rows = torch.as_tensor(np.array(X[index]), device=device)
+                return model.encoder.prepare(rows)
+
+        inputs = LazyInputs(load, len(X))
+    else:
+        size = max(min(CHUNK_NUMBERS // data.X.shape[1], 2**14), 1)
+        inputs = torch.cat([model.encoder.prepare(x) for x in tensors(data.X, size, device)])
     weight = data.sample_weight
     return Rows(
         inputs,
         torch.as_tensor(data.y, device=device),
-        None if weight is None else torch.as_tensor(weight, device=device).to(inputs.dtype),
+        None
+        if weight is None
+        else torch.as_tensor(weight, device=device).to(model.embedding.weight.dtype),
     )

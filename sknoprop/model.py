@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sknoprop.embeddings import ClassEmbedding
-from sknoprop.networks.encoders import MLPEncoder
+from sknoprop.networks.encoders import Encoder
 from sknoprop.networks.heads import Head
 from sknoprop.networks.stacked import STACKED
 from sknoprop.parameterizations import Parameterization
@@ -75,7 +75,7 @@ class NoPropModel(nn.Module):
 
     Parameters
     ----------
-    encoder : MLPEncoder
+    encoder : Encoder
     head : Head
     embedding : ClassEmbedding
     readout : Readout
@@ -89,7 +89,7 @@ class NoPropModel(nn.Module):
 
     def __init__(
         self,
-        encoder: MLPEncoder,
+        encoder: Encoder,
         head: Head,
         embedding: ClassEmbedding,
         readout: Readout,

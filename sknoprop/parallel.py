@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -116,8 +116,10 @@ def train_groups(
     verbose = settings.verbose or any(settings.callbacks)
     settings = replace(settings, callbacks=(), verbose=0)
     device = rows.y.device
-    arrays = _arrays((rows.inputs, rows.y, rows.sample_weight))
-    held = validation and _arrays((validation.inputs, validation.y, validation.sample_weight))
+    arrays = _arrays((cast(Tensor, rows.inputs), rows.y, rows.sample_weight))
+    held = validation and _arrays(
+        (cast(Tensor, validation.inputs), validation.y, validation.sample_weight)
+    )
     eps = validation and validation.eps.cpu().numpy()
     done: dict[int, _Group] = {}
     with (

@@ -156,7 +156,8 @@ LAYERS = [
     {"inference"},
     {"training"},
     {"_parameters", "parallel", "presets"},
-    {"building", "defaults", "fitting", "growing"},
+    {"_inputs", "_weights"},
+    {"building", "datasets", "defaults", "fitting", "growing"},
     {"persistence"},
     {"classifier"},
     {"__init__"},
@@ -179,10 +180,13 @@ PURE = {
 
 #: Other packages a module may see, beside PURE; torch alone where nothing else is said.
 FOREIGN = {
-    "networks": {"numpy", "torch"},
+    "networks": {"numpy", "threading", "torch"},
     "training": {"dis", "inspect", "numpy", "skorch", "torch", "tqdm"},
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
+    "_inputs": {"numpy", "sklearn", "torch"},
+    "_weights": {"numpy", "sklearn"},
+    "datasets": {"numpy", "os", "sklearn", "torch", "torchvision"},
     "building": {"numpy", "torch"},
     "fitting": {"joblib", "numpy", "sklearn", "skorch", "torch", "warnings"},
     "parallel": {"joblib", "numpy", "skorch", "threading", "torch", "tqdm", "warnings"},

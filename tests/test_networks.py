@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sknoprop.networks import HEADS, MLPEncoder, NumberEncoding
+from sknoprop.networks import HEADS, Encoder, NumberEncoding
 from sknoprop.networks.heads import time_features
 from sknoprop.networks.stacked import (
     NARROW,
@@ -240,7 +240,7 @@ def test_time_features_tell_times_apart():
 
 def test_encoder_layers():
     X = np.random.default_rng(0).standard_normal((30, 2))
-    encoder = MLPEncoder(NumberEncoding(X, 3), (7, 5), generators(2))
+    encoder = Encoder(NumberEncoding(X, 3), (7, 5), generators(2))
     inputs = encoder.prepare(torch.tensor(X))
     assert inputs.dtype == torch.float32
     first, second = encoder.layers
@@ -251,7 +251,7 @@ def test_encoder_layers():
 
 def test_encoder_normalises_each_layer():
     X = np.random.default_rng(0).standard_normal((30, 2))
-    encoder = MLPEncoder(NumberEncoding(X, 3), (7, 5), generators(2), normalize=True)
+    encoder = Encoder(NumberEncoding(X, 3), (7, 5), generators(2), normalize=True)
     inputs = encoder.prepare(torch.tensor(X))
     first, second = encoder.layers
     for i in range(2):

@@ -1,6 +1,21 @@
 """Networks: encoders of the input, heads that join it with the latent, and stacks of both."""
 
-from sknoprop.networks.encoders import MLPEncoder, NumberEncoding
+from sknoprop.networks.convolutions import PATHS, ConvPath
+from sknoprop.networks.custom import CustomPath, FrozenEncoding, is_frozen
+from sknoprop.networks.encoders import Encoder, NumberEncoding
 from sknoprop.networks.heads import HEADS, LightHead, PaperHead
+from sknoprop.networks.images import ImageEncoding
 
-__all__ = ["HEADS", "LightHead", "MLPEncoder", "NumberEncoding", "PaperHead"]
+__all__ = [
+    "HEADS",
+    "PATHS",
+    "ConvPath",
+    "CustomPath",
+    "Encoder",
+    "FrozenEncoding",
+    "ImageEncoding",
+    "LightHead",
+    "NumberEncoding",
+    "PaperHead",
+    "is_frozen",
+]

@@ -7,13 +7,16 @@ features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sknoprop.networks.images import ImageEncoding
 from sknoprop.networks.stacked import (
     Generators,
     StackedBatchNorm,
@@ -21,7 +24,7 @@ from sknoprop.networks.stacked import (
     StackedLinear,
 )
 
-__all__ = ["MLPEncoder", "NumberEncoding"]
+__all__ = ["Encoder", "NumberEncoding"]
 
 
 class NumberEncoding(nn.Module):
@@ -107,6 +110,11 @@ class NumberEncoding(nn.Module):
         return encoding
 
     @property
+    def n_in(self) -> int:
+        """Number of features."""
+        return len(self.mean)
+
+    @property
     def n_out(self) -> int:
         """Number of encoded features."""
         return len(self.mean) + len(self.column)
@@ -128,36 +136,41 @@ class NumberEncoding(nn.Module):
         return torch.cat([standard, pieces], dim=1)
 
 
-class MLPEncoder(nn.Module):
-    """Fully connected layers on encoded numbers, one network a block.
+class Encoder(nn.Module):
+    """Features of the input, one network a block: a path of images, if any, and dense layers.
 
     After the last layer there is no non-linearity: heads add the latent first.
 
     Parameters
     ----------
-    encoding : NumberEncoding
-        Shared by all blocks; it has no trained parameters.
+    encoding : NumberEncoding, ImageEncoding or FrozenEncoding
+        What inputs are turned into once for all blocks; it has no trained parameters.
     hidden_layer_sizes : sequence of int
-        Widths; at least one.
+        Widths of the dense layers; at least one.
     generators : sequence of torch.Generator
         One a block.
     dropout : float, default=0.0
-        Between the layers.
+        Between the dense layers.
     normalize : bool, default=False
-        Batch normalisation after each layer.
+        Batch normalisation after each dense layer.
+    path : nn.Module, optional
+        From encoded inputs to ``(n_blocks, n_samples, path.n_out)``, a `ConvPath` say.
     """
 
     def __init__(
         self,
-        encoding: NumberEncoding,
+        encoding: nn.Module,
         hidden_layer_sizes: Sequence[int],
         generators: Generators,
         dropout: float = 0.0,
         normalize: bool = False,
+        path: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoding = encoding
-        self.widths = (encoding.n_out, *hidden_layer_sizes)
+        self.path = path
+        n_in = cast(int, encoding.n_out if path is None else path.n_out)
+        self.widths = (n_in, *hidden_layer_sizes)
         self.layers = nn.ModuleList(
             StackedLinear(a, b, generators) for a, b in pairwise(self.widths)
         )
@@ -172,22 +185,43 @@ class MLPEncoder(nn.Module):
         """Number of features."""
         return self.widths[-1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the layers."""
+        return cast(StackedLinear, self.layers[0]).weight.dtype
+
+    @property
+    def largest(self) -> int:
+        """Numbers that one row becomes on its way, at most: in all blocks, as an average."""
+        # Dense layers have all blocks at once, a path has one after the other.
+        n_blocks = len(cast(StackedLinear, self.layers[0]).weight)
+        on_path = 0 if self.path is None else cast(int, self.path.largest)
+        return max(*self.widths, math.ceil(on_path / n_blocks))
+
     def prepare(self, x: Tensor) -> Tensor:
-        """Encoded numbers of raw inputs, in the dtype of the layers."""
-        return self.encoding(x).to(self.layers[0].weight.dtype)
+        """What `forward` takes, of raw inputs; bytes are left, the rest has the layers' dtype."""
+        prepared: Tensor = self.encoding(x)
+        return prepared if prepared.dtype == torch.uint8 else prepared.to(self.dtype)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Features, before the non-linearity of the head.
 
         Parameters
         ----------
-        inputs : Tensor of shape (n_samples, encoding.n_out)
+        inputs : Tensor of shape (n_samples, ...)
+            Prepared.
 
         Returns
         -------
         Tensor of shape (n_blocks, n_samples, hidden_layer_sizes[-1])
         """
         features = inputs
+        if isinstance(self.encoding, ImageEncoding):
+            features = self.encoding.normalize(inputs, self.dtype)
+        if self.path is not None:
+            features = self.path(features)
+        elif features.dim() > 2:
+            features = features.flatten(1)
         for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             if k > 0:
                 features = self.dropout(features.relu().unsqueeze(2)).squeeze(2)

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from sknoprop.networks.convolutions import ConvPath
 from sknoprop.networks.stacked import (
     Generators,
     StackedBatchNorm,
@@ -45,6 +46,10 @@ def time_features(position: Tensor, dim: int) -> Tensor:
 
 class Head(nn.Module, ABC):
     """Class logits from features, latent and time."""
+
+    #: Numbers that one latent becomes on its way, at most, where that is more than features,
+    #: classes or the latent's own.
+    largest = 0
 
     @abstractmethod
     def forward(self, features: Tensor, z: Tensor, position: Tensor | None) -> Tensor:
@@ -138,6 +143,9 @@ class PaperHead(Head):
         As for `LightHead`.
     normalize : bool
         The network for discrete time.
+    latent_path : ConvPath, optional
+        For latents that are noised images (the paper's prototypes): a path like that of the
+        input, before the latent path's first layer.
     """
 
     time_dim = 64
@@ -151,6 +159,7 @@ class PaperHead(Head):
         dropout: float,
         timed: bool,
         normalize: bool,
+        latent_path: ConvPath | None = None,
     ) -> None:
         super().__init__()
         half = max(width // 2, 1)
@@ -163,7 +172,12 @@ class PaperHead(Head):
 
         # With batch normalisation that is where the encoder ends, without ReLU.
         self.feature_end = nn.Identity() if normalize else nn.ReLU()
-        self.latent = nn.Sequential(dense(embedding_dim, width), norm(width), nn.ReLU())
+        self.latent_path = latent_path
+        n_latent = embedding_dim
+        if latent_path is not None:
+            n_latent = latent_path.n_out
+            self.largest = math.ceil(latent_path.largest / len(generators))
+        self.latent = nn.Sequential(dense(n_latent, width), norm(width), nn.ReLU())
         self.residual = (
             nn.Sequential(
                 dense(width, width), norm(width), nn.ReLU(), dense(width, width), norm(width)
@@ -186,6 +200,9 @@ class PaperHead(Head):
 
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
         hidden = self.from_features(self.feature_end(features)).unsqueeze(2)
+        if self.latent_path is not None:
+            of_all = self.latent_path(z.reshape(len(z), -1, *self.latent_path.image_shape))
+            z = of_all.view(*z.shape[:-1], -1)
         latent = self.latent(z)
         if self.residual is not None:
             latent = latent + self.residual(latent)

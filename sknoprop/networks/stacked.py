@@ -22,6 +22,7 @@ __all__ = [
     "StackedBatchNorm",
     "StackedDropout",
     "StackedLinear",
+    "StackedWeights",
     "stacked_product",
     "take_blocks",
 ]
@@ -81,7 +82,34 @@ def stacked_product(x: Tensor, weight: Tensor, addend: Tensor | None = None) -> 
     return out if x.dim() <= 3 else out.view(*x.shape[:-1], n_out)
 
 
-class StackedLinear(nn.Module):
+class StackedWeights(nn.Module):
+    """Weights of one linear map a block, drawn from the block's own generator.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one block's weights.
+    n_inputs : int
+        Numbers that each output is a sum of.
+    generators : sequence of torch.Generator
+        One a block.
+    gain : float
+        Weights are uniform with standard deviation ``gain / sqrt(n_inputs)``.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], n_inputs: int, generators: Generators, gain: float
+    ) -> None:
+        super().__init__()
+        bound = gain * math.sqrt(3.0 / n_inputs)
+        weight = torch.empty(len(generators), *shape)
+        if not weight.is_meta:  # there only shapes are wanted, and no generator is asked
+            for own, generator in zip(weight, generators, strict=True):
+                own.copy_((2.0 * torch.rand(shape, generator=generator) - 1.0) * bound)
+        self.weight = nn.Parameter(weight)
+
+
+class StackedLinear(StackedWeights):
     """One affine map a block.
 
     Parameters
@@ -104,15 +132,8 @@ class StackedLinear(nn.Module):
         gain: float = math.sqrt(2.0),
         bias: bool = True,
     ) -> None:
-        super().__init__()
-        bound = gain * math.sqrt(3.0 / in_features)
         # Inputs first: so gradients come in the order of the weights, and are not transposed.
-        shape = (in_features, out_features)
-        weight = torch.empty(len(generators), *shape)
-        if not weight.is_meta:  # there only shapes are wanted, and no generator is asked
-            for own, generator in zip(weight, generators, strict=True):
-                own.copy_((2.0 * torch.rand(shape, generator=generator) - 1.0) * bound)
-        self.weight = nn.Parameter(weight)
+        super().__init__((in_features, out_features), in_features, generators, gain)
         self.bias = nn.Parameter(torch.zeros(len(generators), out_features)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,8 +199,12 @@ class StackedBatchNorm(nn.Module):
         return out.view(rows.shape).transpose(0, 1).reshape(x.shape)
 
 
+class StackedModule(nn.Module):
+    """Any other module all of whose own tensors have an axis of blocks in front."""
+
+
 #: Layers whose tensors have an axis of blocks.
-STACKED = (StackedLinear, StackedBatchNorm)
+STACKED = (StackedWeights, StackedBatchNorm, StackedModule)
 
 
 class StackedDropout(nn.Module):
@@ -210,15 +235,19 @@ class StackedDropout(nn.Module):
         """Thin `x` of shape ``(n_blocks, n_samples, n_draws, n_features)``."""
         if not self.training or self.p == 0.0:
             return x
-        if self.generators is None:
-            raise RuntimeError("Dropout has no generators: set `generators` before training.")
         n_blocks, n_samples, _, n_features = x.shape
         n_masks = -(-n_samples // self.rows_per_mask)
         mask = x.new_empty(n_blocks, n_masks, 1, n_features)
-        for own, generator in zip(mask, self.generators, strict=True):
+        for own, generator in zip(mask, self.own_generators(), strict=True):
             own.uniform_(generator=generator)
         mask = mask.ge_(self.p).div_(1.0 - self.p)
         return x * mask.repeat_interleave(self.rows_per_mask, 1)[:, :n_samples]
+
+    def own_generators(self) -> Generators:
+        """One generator a block, while training."""
+        if self.generators is None:
+            raise RuntimeError("Dropout has no generators: set `generators` before training.")
+        return self.generators
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -227,13 +256,15 @@ class StackedDropout(nn.Module):
 def take_blocks(module: nn.Module, index: slice) -> nn.Module:
     """A copy of `module` with some of its blocks; parameters are shared with the original."""
     taken = copy.copy(module)
-    taken._parameters = {
-        name: value if value is None else nn.Parameter(value[index], value.requires_grad)
-        for name, value in module._parameters.items()
-    }
-    taken._buffers = {
-        name: value if value is None else value[index] for name, value in module._buffers.items()
-    }
+    if isinstance(module, STACKED):
+        taken._parameters = {
+            name: value if value is None else nn.Parameter(value[index], value.requires_grad)
+            for name, value in module._parameters.items()
+        }
+        taken._buffers = {
+            name: value if value is None else value[index]
+            for name, value in module._buffers.items()
+        }
     taken._modules = {
         name: value if value is None else take_blocks(value, index)
         for name, value in module._modules.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import sklearn
@@ -23,6 +23,7 @@ from sknoprop._parameters import (
     resolve_device,
 )
 from sknoprop._version import __version__
+from sknoprop.networks import ImageEncoding, NumberEncoding
 from sknoprop.persistence.files import FORMAT, ModelFileError, read_file, write_file
 from sknoprop.persistence.models import check_values, describe_model, rebuild_model
 from sknoprop.persistence.trainings import (
@@ -171,7 +172,8 @@ def _decode(
             f"it has {len(classes)} classes and {model.embedding.n_classes} class embeddings; "
             "there must be as many of the one as of the other, and at least two."
         )
-    n_features = len(model.encoder.encoding.mean)
+    encoding = cast(NumberEncoding | ImageEncoding, model.encoder.encoding)
+    n_features = encoding.n_in
     names = document["feature_names"]
     if names is not None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -181,6 +183,7 @@ def _decode(
         estimator.feature_names_in_ = np.array(names, dtype=object)
     estimator.classes_ = classes
     estimator.n_features_in_ = n_features
+    estimator.image_shape_ = encoding.shape if isinstance(encoding, ImageEncoding) else None
     estimator.blocks_ = model
     estimator.embedding_ = model.embedding.weight.numpy().copy()
     history = decode_history(curves, model.n_blocks)

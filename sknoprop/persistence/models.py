@@ -12,7 +12,7 @@ from sknoprop._parameters import check_constraints
 from sknoprop.building import assemble_model
 from sknoprop.embeddings import ClassEmbedding
 from sknoprop.model import NoPropModel
-from sknoprop.networks import HEADS, MLPEncoder, NumberEncoding
+from sknoprop.networks import HEADS, PATHS, ConvPath, Encoder, ImageEncoding, NumberEncoding
 from sknoprop.networks.stacked import Generators, StackedBatchNorm
 from sknoprop.parameterizations import PARAMETERIZATIONS
 from sknoprop.partition import Partition
@@ -26,9 +26,12 @@ __all__ = ["check_values", "describe_model", "pickled_model", "rebuild_model", "
 
 #: What a design says in the words of the constructor's parameters.
 DESIGN = (
-    *("variant", "parameterization", "readout", "head"),
+    *("variant", "parameterization", "readout", "head", "encoder", "image_shape"),
     *("dropout", "batch_norm", "loss_weight", "dtype"),
 )
+
+#: Channels, height or width of an image, at most: a bound on what a file may ask for.
+MAX_SIDE = 2**14
 
 
 def describe_model(model: NoPropModel) -> dict[str, Any] | None:
@@ -41,21 +44,26 @@ def describe_model(model: NoPropModel) -> dict[str, Any] | None:
         not one of the package's own.
     """
     schedule = encode_schedule(model.schedule)
+    encoding, path = model.encoder.encoding, model.encoder.path
+    encoder = "mlp" if path is None else path.name if type(path) is ConvPath else None
     design = {
         "variant": name_of(VARIANTS, type(model.variant)),
         "parameterization": name_of(PARAMETERIZATIONS, type(model.parameterization)),
         "readout": name_of(READOUTS, type(model.readout)),
         "head": name_of(HEADS, type(model.head)),
+        "encoder": encoder,
+        "image_shape": list(encoding.shape) if isinstance(encoding, ImageEncoding) else None,
         "dropout": model.encoder.dropout.p,
-        "batch_norm": any(isinstance(m, StackedBatchNorm) for m in model.encoder.modules()),
+        "batch_norm": isinstance(model.encoder.norms[0], StackedBatchNorm),
         "loss_weight": model.loss_weight,
         "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
         "schedule": schedule,
         "trains_embedding": model.embedding.trainable,
         "n_split": model.partition.n_split,
     }
-    own = type(model.encoder) is MLPEncoder and type(model.encoder.encoding) is NumberEncoding
-    return design if own and None not in design.values() else None
+    own = type(model.encoder) is Encoder and type(encoding) in (NumberEncoding, ImageEncoding)
+    known = all(value is not None for name, value in design.items() if name != "image_shape")
+    return design if own and known else None
 
 
 def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
@@ -90,13 +98,18 @@ def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
             f"'n_split' in its design must divide the {len(edges) - 1} blocks. Got {n_split!r}."
         )
     times = state.take("partition.times", 1, at_least=2)
-    statistics = state.statistics()
+    shape = params["image_shape"]
+    encoding = (
+        NumberEncoding.from_statistics(state.statistics())
+        if shape is None
+        else ImageEncoding(shape, *state.moments(shape[0]))
+    )
     params["hidden_layer_sizes"] = state.widths()
     try:
         model = assemble_model(
             params,
             schedule,
-            NumberEncoding.from_statistics(statistics),
+            encoding,
             ClassEmbedding(weight, design["trains_embedding"]),
             torch.ones(len(weight), dtype=torch.float64) / len(weight),
             Partition(len(edges) - 1, times, n_split),
@@ -176,6 +189,20 @@ def _read_design(design: Any, tensors: dict[str, Tensor]) -> tuple[dict[str, Any
         raise ModelFileError(f"its design must be an object of {sorted(names)}.")
     params = {name: design[name] for name in DESIGN}
     check_constraints(params)
+    shape = params["image_shape"]
+    if shape is not None and not (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(size) is int and 0 < size <= MAX_SIDE for size in shape)
+    ):
+        raise ModelFileError(
+            f"'image_shape' in its design must be three ints up to {MAX_SIDE}. Got {shape!r}."
+        )
+    if params["encoder"] not in (["mlp"] if shape is None else ["mlp", *PATHS]):
+        raise ModelFileError(
+            f"'encoder' in its design must be 'mlp', or one of {sorted(PATHS)} with an "
+            f"'image_shape'. Got {params['encoder']!r}."
+        )
     if not isinstance(design["trains_embedding"], bool):
         raise ModelFileError("'trains_embedding' in its design must be true or false.")
     hidden = tensors.get("schedule.in_")
@@ -218,6 +245,18 @@ class _Sizes:
         if len(column) and not 0 <= column.min() <= column.max() < len(mean):
             raise ModelFileError(f"tensor '{prefix}column' points to features that are not there.")
         return statistics
+
+    def moments(self, n_channels: int) -> tuple[Tensor, Tensor]:
+        """Buffers of the encoding of images."""
+        names = ("encoder.encoding.mean", "encoder.encoding.scale")
+        mean, scale = (self.take(name, 1) for name in names)
+        for name, tensor in zip(names, (mean, scale), strict=True):
+            if (len(tensor), tensor.dtype) != (n_channels, torch.float64):
+                raise ModelFileError(
+                    f"tensor {name!r} must be of length {n_channels} and torch.float64. Got "
+                    f"{len(tensor)} and {tensor.dtype}."
+                )
+        return mean, scale
 
     def widths(self) -> tuple[int, ...]:
         """Widths of the encoder's layers."""

@@ -73,15 +73,15 @@ def decode_schedule(value: Any, **arguments: Any) -> Schedule:
 def encode_parameter(name: str, value: Any) -> Any:
     """A constructor's parameter as JSON types.
 
-    Callbacks and a `RandomState` become None: prediction needs neither. Sequences become lists,
-    devices strings.
+    Callbacks, an augmentation and a `RandomState` become None: prediction needs none of them.
+    Sequences become lists, devices strings.
 
     Raises
     ------
     ModelFileError
         If it is something of the user's own that JSON cannot hold.
     """
-    if name == "callbacks" or isinstance(value, np.random.RandomState):
+    if name in ("augmentation", "callbacks") or isinstance(value, np.random.RandomState):
         return None
     if isinstance(value, torch.device):
         return str(value)

@@ -1,6 +1,6 @@
 """Training: one step for all blocks, on data that stay on the device."""
 
-from sknoprop.training.batches import Batches, NoiseSource
+from sknoprop.training.batches import Batches, LazyInputs, NoiseSource
 from sknoprop.training.loop import Rows, Settings, Trained, train
 from sknoprop.training.net import BlockNet, TrainingError
 from sknoprop.training.progress import EpochBar
@@ -10,6 +10,7 @@ __all__ = [
     "Batches",
     "BlockNet",
     "EpochBar",
+    "LazyInputs",
     "NoiseSource",
     "Rows",
     "Settings",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sknoprop.model import Draws
 from sknoprop.networks.stacked import Generators
 
-__all__ = ["Batch", "Batches", "NoiseSource"]
+__all__ = ["Augmentation", "Batch", "Batches", "LazyInputs", "NoiseSource"]
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class NoiseSource:
         Latents a row and step; embedding dimension.
     timed : bool
         Whether times are drawn.
+    dtype : torch.dtype, default=torch.float32
     """
 
     generators: Generators
@@ -56,18 +58,93 @@ class NoiseSource:
     n_draws: int
     dim: int
     timed: bool
+    dtype: torch.dtype = torch.float32
 
-    def draw(self, n_rows: int, like: Tensor) -> Draws:
-        """Draws for `n_rows` rows, of the dtype and device of `like`."""
+    def draw(self, n_rows: int) -> Draws:
+        """Draws for `n_rows` rows, on the generators' device."""
         n_blocks = len(self.generators)
-        eps = like.new_empty(n_blocks, n_rows, self.n_draws, self.dim)
-        uniform = like.new_zeros(n_blocks, n_rows, self.n_draws)
+        eps = torch.empty(
+            *(n_blocks, n_rows, self.n_draws, self.dim),
+            dtype=self.dtype,
+            device=self.shared.device,
+        )
+        uniform = eps.new_zeros(n_blocks, n_rows, self.n_draws)
         for block, generator in enumerate(self.generators):
             eps[block].normal_(generator=generator)
             if self.timed:
                 uniform[block].uniform_(generator=generator)
-        last = like.new_empty(n_rows, self.dim).normal_(generator=self.shared)
+        last = eps.new_empty(n_rows, self.dim).normal_(generator=self.shared)
         return Draws(eps, uniform, last)
+
+
+class LazyInputs:
+    """Prepared inputs that are loaded when they are indexed, as a tensor is.
+
+    Parameters
+    ----------
+    load : callable
+        From an array of row numbers to prepared inputs on the device.
+    n_rows : int
+    """
+
+    def __init__(self, load: Callable[[np.ndarray], Tensor], n_rows: int) -> None:
+        self.load = load
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.load(index.cpu().numpy())
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All rows in order, `size` at a time."""
+        for start in range(0, self.n_rows, size):
+            yield self.load(np.arange(start, min(start + size, self.n_rows)))
+
+
+class Augmentation:
+    """Changes images of a batch at random, on the device.
+
+    Neighbours of a batch, which is in random order, are changed alike, `rows_per_call` at a time:
+    transforms of torchvision draw once a call.
+
+    Parameters
+    ----------
+    transform : callable
+        From images ``(n_samples, channels, height, width)`` to as many of the same shape and
+        dtype. It may draw from torch's global generator, which is put back afterwards.
+    generator : torch.Generator
+        Decides what is drawn.
+    """
+
+    rows_per_call = 8
+
+    def __init__(self, transform: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
+        self.transform = transform
+        self.generator = generator
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Changed images.
+
+        Raises
+        ------
+        ValueError
+            If their shape or dtype is not that of `images`.
+        """
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        devices = [images.device] if images.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            parts = [self.transform(part) for part in images.split(self.rows_per_call)]
+        changed = torch.cat(parts)
+        if (changed.shape, changed.dtype) != (images.shape, images.dtype):
+            raise ValueError(
+                "The 'augmentation' parameter of NoPropClassifier must keep the shape and dtype of "
+                f"images, {tuple(images.shape)} and {images.dtype}. Got {tuple(changed.shape)} and "
+                f"{changed.dtype} back."
+            )
+        return changed
 
 
 def _batched(items: Iterator[T], n: int) -> Iterator[list[T]]:
@@ -94,17 +171,21 @@ class Batches:
     noise : NoiseSource
     sample_weight : Tensor of shape (n_samples,), optional
         Positive, of mean one.
+    augment : Augmentation, optional
+        Applied to the inputs of each batch.
     """
 
     def __init__(
         self,
-        inputs: Tensor,
+        inputs: Tensor | LazyInputs,
         y: Tensor,
         batch_size: int,
         order: torch.Generator,
         noise: NoiseSource,
         sample_weight: Tensor | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
+        self.augment = augment
         self.inputs = inputs
         self.y = y
         self.order = order
@@ -124,12 +205,13 @@ class Batches:
         at_once = max(CHUNK_NUMBERS * self.n_batches // (n * per_row), 1)
         for chunk in _batched(pairwise(bounds), at_once):
             first = chunk[0][0]
-            draws = self.noise.draw(chunk[-1][1] - first, self.inputs)
+            draws = self.noise.draw(chunk[-1][1] - first)
             for start, stop in chunk:
                 index = order[start:stop]
                 part = slice(start - first, stop - first)
+                inputs = self.inputs[index]
                 yield Batch(
-                    self.inputs[index],
+                    inputs if self.augment is None else self.augment(inputs),
                     self.y[index],
                     Draws(draws.eps[:, part], draws.uniform[:, part], draws.last[part]),
                     None if self.sample_weight is None else self.sample_weight[index],

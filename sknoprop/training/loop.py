@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from sknoprop.model import NoPropModel
+from sknoprop.networks.custom import CustomPath
 from sknoprop.networks.stacked import StackedDropout
-from sknoprop.training.batches import Batches, NoiseSource
+from sknoprop.training.batches import Augmentation, Batches, LazyInputs, NoiseSource
 from sknoprop.training.net import BlockNet, Course, TrainingError
 from sknoprop.training.progress import EpochBar
 from sknoprop.training.seeds import Seeds
@@ -33,7 +34,7 @@ class Rows:
     Inputs are prepared by the encoder; weights are positive with mean one, or None for all equal.
     """
 
-    inputs: Tensor
+    inputs: Tensor | LazyInputs
     y: Tensor
     sample_weight: Tensor | None = None
 
@@ -56,6 +57,8 @@ class Settings:
     early_stopping: bool = False
     tol: float = 0.0
     n_iter_no_change: int | None = None
+    augmentation: Callable[[Tensor], Tensor] | None = None
+    """Changes prepared inputs of each batch."""
     callbacks: Sequence[Any] = ()
     verbose: int = 0
     """skorch's: what its callbacks print."""
@@ -109,12 +112,18 @@ def train(
         n_draws=settings.n_draws,
         dim=model.embedding.dim,
         timed=not model.variant.single_level,
+        dtype=model.embedding.weight.dtype,
     )
+    augment = None
+    if settings.augmentation is not None:
+        augment = Augmentation(settings.augmentation, seeds.generator("augment"))
     order = seeds.generator("order")
-    batches = Batches(rows.inputs, rows.y, settings.batch_size, order, noise, rows.sample_weight)
+    size, weight = settings.batch_size, rows.sample_weight
+    batches = Batches(rows.inputs, rows.y, size, order, noise, weight, augment)
     model.unfreeze()
     stopping = _stopping(model, settings)
-    dropouts = [m for m in model.modules() if isinstance(m, StackedDropout) and m.p > 0]
+    # What draws in each step does so from generators of the blocks.
+    dropouts = [m for m in model.modules() if isinstance(m, StackedDropout | CustomPath)]
     generators = seeds.block_generators("dropout", model.n_blocks, device)
     net = BlockNet(
         model,

@@ -22,6 +22,7 @@ _PURPOSES = {
     "shared": 4,
     "predict": 5,
     "split": 6,
+    "augment": 7,
 }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
+from sknoprop.training.batches import LazyInputs
 
 __all__ = ["Stopping", "Validation"]
 
@@ -32,7 +33,7 @@ class Validation:
         The draws of all kernels.
     """
 
-    inputs: Tensor
+    inputs: Tensor | LazyInputs
     y: Tensor
     sample_weight: Tensor | None
     eps: Tensor

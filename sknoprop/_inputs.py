@@ -1,0 +1,227 @@
+"""What `X` may be: rows of numbers, images, or images that are loaded when they are needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+
+from sknoprop._parameters import check_n_features
+
+__all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes"]
+
+FLOATS = [np.float64, np.float32]
+
+
+def image_bytes(item: Any) -> np.ndarray:
+    """One image as an array ``(channels, height, width)``, of bytes or of floats.
+
+    Parameters
+    ----------
+    item : PIL image, ndarray or tensor
+        Tensors have channels first already; arrays and PIL images last, or none.
+
+    Raises
+    ------
+    ValueError
+        If it is no image.
+    """
+    if isinstance(item, torch.Tensor):
+        array = item.detach().cpu().numpy()
+    else:
+        array = np.asarray(item)
+        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    if array.ndim != 3 or array.dtype not in (np.uint8, np.float32, np.float64):
+        raise ValueError(
+            "An image must be a PIL image, an array (height, width) or (height, width, channels) "
+            "or a tensor (channels, height, width), of uint8, float32 or float64. Got "
+            f"{type(item).__name__} of shape {array.shape} and dtype {array.dtype}."
+        )
+    return array
+
+
+class LazyImages:
+    """Images of a data set that are loaded batch by batch, in `fit` as in `predict`.
+
+    For data larger than memory, and for transforms that draw at random each time an image is
+    looked at. It is indexed as an array is, by slices, numbers or masks, which loads nothing: so
+    it goes through `cross_val_score` and `GridSearchCV`.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        With a length; item i is an image, or an image and its label. All images are of one shape
+        and dtype.
+    indices : ndarray of int, optional
+        Which items, in which order; all of them by default.
+
+    Attributes
+    ----------
+    shape : tuple
+        ``(n_samples, channels, height, width)``.
+    dtype : numpy.dtype
+        Of the images: uint8, float32 or float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoprop.datasets import LazyImages
+    >>> X = LazyImages([(np.zeros((8, 8), np.uint8), 0), (np.ones((8, 8), np.uint8), 1)])
+    >>> X.shape, len(X[1:]), X.targets
+    ((2, 1, 8, 8), 1, array([0, 1]))
+    """
+
+    def __init__(self, dataset: Any, indices: np.ndarray | None = None) -> None:
+        self.dataset = dataset
+        self.indices = np.arange(len(dataset)) if indices is None else indices
+        # An empty selection has the shape of what it was selected from.
+        first = self.image(self.indices[0] if len(self.indices) else 0)
+        self.shape = (len(self.indices), *first.shape)
+        self.dtype = first.dtype
+        self.ndim = 4
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Any) -> LazyImages:
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]  # as scikit-learn indexes rows
+        return LazyImages(self.dataset, np.atleast_1d(self.indices[key]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        images = np.empty(self.shape, dtype=self.dtype)
+        for own, index in zip(images, self.indices, strict=True):
+            image = self.image(index)
+            if image.shape != own.shape or image.dtype != own.dtype:
+                raise ValueError(
+                    f"Images must be of one shape and dtype, {own.shape} and {own.dtype} like the "
+                    f"first. Got {image.shape} and {image.dtype} for item {index} of the data set."
+                )
+            own[...] = image
+        if images.dtype.kind == "f" and not np.isfinite(images).all():
+            raise ValueError("Images must be finite. Got NaN or infinity.")
+        return images if dtype is None else images.astype(dtype)
+
+    def image(self, index: int) -> np.ndarray:
+        """Item `index` of the data set as an array ``(channels, height, width)``."""
+        item = self.dataset[int(index)]
+        return image_bytes(item[0] if isinstance(item, (tuple, list)) else item)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Labels of the images, of the data set's attribute `targets` if it has one."""
+        if hasattr(self.dataset, "targets"):
+            return np.asarray(self.dataset.targets)[self.indices]
+        return np.array([self.dataset[int(index)][1] for index in self.indices])
+
+    def __repr__(self) -> str:
+        return f"LazyImages(shape={self.shape}, dtype={self.dtype})"
+
+
+class LazyRows:
+    """`LazyImages` with a row of numbers for each image, as all checked data have it."""
+
+    def __init__(self, images: LazyImages) -> None:
+        self.images = images
+        self.shape = (len(images), math.prod(images.shape[1:]))
+        self.dtype = images.dtype
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Any) -> LazyRows:
+        return LazyRows(self.images[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.images, dtype=dtype).reshape(self.shape)
+
+
+def check_data(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Any:
+    """Check `X`, and `y` if it is given, as scikit-learn does; images become rows.
+
+    Parameters
+    ----------
+    estimator : NoPropClassifier
+        With `reset` it is told the number of features and `image_shape_`; else it knows them.
+    X : array-like or LazyImages
+        Rows of numbers ``(n_samples, n_features)`` or images ``(n_samples, channels, height,
+        width)``; bytes that are images stay bytes.
+    y : array-like, optional
+    reset : bool
+
+    Returns
+    -------
+    X : ndarray or LazyRows of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        If given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are not as described.
+    """
+    if not reset:
+        check_is_fitted(estimator)
+    expected = _expected_shape(estimator) if reset else estimator.image_shape_
+    lazy = isinstance(X, LazyImages)
+    ndim = X.ndim if lazy or hasattr(X, "ndim") else np.ndim(X)
+    shape = expected
+    if ndim == 4:
+        if not lazy:
+            X = np.asarray(X)
+        shape = tuple(int(size) for size in X.shape[1:])
+        if (expected is not None or not reset) and shape != expected:
+            raise ValueError(
+                f"X must have images of shape (channels, height, width) = {expected}. Got {shape}."
+                if expected is not None
+                else "NoPropClassifier was fitted on rows of numbers. Got X with images."
+            )
+        X = LazyRows(X) if lazy else X.reshape(len(X), math.prod(shape))
+    elif ndim == 3:
+        raise ValueError(
+            "X must be of shape (n_samples, n_features), or (n_samples, channels, height, width) "
+            f"for images. Got {tuple(np.shape(X))} (found array with dim 3). Give grey images an "
+            "axis of one channel: X[:, None]."
+        )
+    dtypes = FLOATS if shape is None else [*FLOATS, np.uint8]
+    if isinstance(X, LazyRows):
+        result = _check_lazy(estimator, X, y, reset)
+    elif y is None:
+        result = validate_data(estimator, X, dtype=dtypes, reset=reset)
+    else:
+        result = validate_data(estimator, X, y, dtype=dtypes, reset=reset)
+    if reset:
+        n_features = estimator.n_features_in_
+        if shape is not None and math.prod(shape) != n_features:
+            raise ValueError(
+                f"The 'image_shape' parameter of NoPropClassifier must have {n_features} pixels, "
+                f"as many as X has features. Got {shape}, which has {math.prod(shape)}."
+            )
+        estimator.image_shape_ = shape
+    return result
+
+
+def _expected_shape(estimator: Any) -> tuple[int, ...] | None:
+    shape: Sequence[int] | None = estimator.image_shape
+    return None if shape is None else tuple(int(size) for size in shape)
+
+
+def _check_lazy(estimator: Any, X: LazyRows, y: Any, reset: bool) -> Any:
+    if len(X) == 0:
+        raise ValueError("X must have a row. Got LazyImages without any.")
+    check_n_features(estimator, X, reset=reset)
+    if y is None:
+        return X
+    y = validate_data(estimator, X="no_validation", y=y, reset=False)
+    check_consistent_length(X, y)
+    return X, y

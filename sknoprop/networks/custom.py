@@ -1,0 +1,195 @@
+"""Networks of the user's own in front of the blocks: one copy a block, or a frozen one for all."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sknoprop.networks.encoders import NumberEncoding
+from sknoprop.networks.stacked import Generators, StackedModule
+
+__all__ = ["CustomPath", "FrozenEncoding", "is_frozen"]
+
+#: Numbers that a layer of an unknown network makes of one of its input, at most, is the guess.
+GROWTH = 64
+
+#: Rows that a frozen network is given at once, while it is measured.
+CHUNK = 256
+
+# Calling a network with the values of a block puts them into the one template for the time.
+_TEMPLATE = threading.Lock()
+
+
+def is_frozen(encoder: Any) -> bool:
+    """Whether an encoder of the user's is one network that is not trained."""
+    return isinstance(encoder, nn.Module) and not any(
+        parameter.requires_grad for parameter in encoder.parameters()
+    )
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators, started from `seed`, and put back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _flat(features: Any, source: str) -> Tensor:
+    if not isinstance(features, Tensor) or features.dim() < 2:
+        raise ValueError(
+            "The 'encoder' parameter of NoPropClassifier must be a network that turns a batch "
+            f"{source} into a tensor with one row of features for each. Got "
+            f"{tuple(features.shape) if isinstance(features, Tensor) else type(features)} back."
+        )
+    return features.flatten(1)
+
+
+class CustomPath(StackedModule):
+    """A network of the user's, once a block.
+
+    Parameters
+    ----------
+    encoder : nn.Module or callable
+        A network, of which each block trains a copy, or what makes one when called without
+        arguments, as a class does; it is called once a block, with torch's global generator
+        seeded for that block.
+    generators : sequence of torch.Generator
+        One a block.
+    example : Tensor
+        Prepared inputs, two rows or more; lazy layers learn their sizes from them.
+    """
+
+    #: Set while training, see `StackedDropout`: the network's own dropout draws from them.
+    generators: Generators | None = None
+
+    def __init__(
+        self,
+        encoder: nn.Module | Callable[[], nn.Module],
+        generators: Generators,
+        example: Tensor,
+    ) -> None:
+        super().__init__()
+        networks = []
+        for generator in generators:
+            with _seeded(generator.initial_seed(), example.device):
+                network = copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder()
+                if not isinstance(network, nn.Module):
+                    raise TypeError(
+                        "The 'encoder' parameter of NoPropClassifier must be a torch.nn.Module, "
+                        f"or make one when called. Got {type(network).__name__} back."
+                    )
+                with torch.no_grad():
+                    features = _flat(network.float().eval()(example.float()), "of inputs")
+            networks.append(network)
+        if not any(parameter.requires_grad for parameter in networks[0].parameters()):
+            raise ValueError(
+                "The 'encoder' parameter of NoPropClassifier makes a network that has nothing to "
+                "train. Pass one such network itself: all blocks then share its features."
+            )
+        self.n_out = features.shape[1]
+        self.largest = GROWTH * example[0].numel()
+        # Not a submodule: its own values are not those of any block.
+        self._template = [networks[0]]
+        self._names: dict[str, str] = {}
+        for kind in ("parameters", "buffers"):
+            for name, first in getattr(networks[0], f"named_{kind}")():
+                own = name.replace(".", "/")
+                self._names[own] = name
+                values = [dict(getattr(n, f"named_{kind}")())[name].detach() for n in networks]
+                stacked = torch.stack(values)
+                # What the user has frozen is kept where nothing is trained.
+                if kind == "parameters" and first.requires_grad:
+                    self.register_parameter(own, nn.Parameter(stacked))
+                else:
+                    self.register_buffer(own, stacked)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Features ``(n_blocks, n_samples, n_out)`` of prepared inputs, shared by all blocks."""
+        values = {
+            self._names[own]: tensor.unbind()
+            for own, tensor in (*self.named_parameters(), *self.named_buffers())
+        }
+        n_blocks = len(next(iter(values.values())))
+        template = self._template[0]
+        features = []
+        for block in range(n_blocks):
+            own_values = {name: tensors[block] for name, tensors in values.items()}
+            with _TEMPLATE:
+                template.train(self.training)
+                features.append(self._call(template, own_values, inputs, block))
+        return torch.stack(features)
+
+    def _call(
+        self, template: nn.Module, values: dict[str, Tensor], inputs: Tensor, block: int
+    ) -> Tensor:
+        if not self.training or self.generators is None:
+            return _flat(functional_call(template, values, inputs), "of inputs")
+        generator = self.generators[block]
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        with _seeded(seed, inputs.device):
+            return _flat(functional_call(template, values, inputs), "of inputs")
+
+
+class FrozenEncoding(nn.Module):
+    """Features of a network that is not trained, standardised: the same for all blocks.
+
+    They are computed once for each row of the training data. Images of bytes are divided by 255
+    before, as pre-trained networks have it; other numbers are given as they are.
+
+    Parameters
+    ----------
+    network : nn.Module
+        It is copied.
+    shape : (channels, height, width) or None
+        Of images, else rows of numbers.
+    X : ndarray or LazyRows of shape (n_samples, n_features)
+        Training data.
+    """
+
+    def __init__(self, network: nn.Module, shape: Sequence[int] | None, X: Any) -> None:
+        super().__init__()
+        # Not a submodule: it is not trained, nor cast with the blocks.
+        self._network = [copy.deepcopy(network).eval().requires_grad_(False)]
+        self.shape = shape
+        features = [
+            self.features(torch.as_tensor(np.array(X[i : i + CHUNK])))
+            for i in range(0, len(X), CHUNK)
+        ]
+        self.numbers = NumberEncoding(torch.cat(features).numpy(), n_bins=0)
+
+    @property
+    def n_out(self) -> int:
+        """Number of features."""
+        return self.numbers.n_out
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Features in float64 of rows ``(n_samples, n_features)``."""
+        x = x.to(torch.float32) / 255.0 if x.dtype == torch.uint8 else x.to(torch.float32)
+        if self.shape is not None:
+            x = x.view(-1, *self.shape)
+        return _flat(self._network[0](x), "of inputs").double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardised features of rows."""
+        return self.numbers(self.features(x))
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """As `forward`: what prototypes are made of."""
+        return self.forward(x)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        # The network moves with the model; its dtype is its own.
+        super()._apply(fn, recurse)
+        self._network[0].to(self.numbers.mean.device)
+        return self
