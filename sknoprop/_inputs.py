@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from sklearn.utils.validation import (
 )
 
 from sknoprop._parameters import check_n_features
+from sknoprop.networks.custom import seeded
 
 __all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes"]
 
@@ -83,9 +85,9 @@ class LazyImages:
 
     def __init__(self, dataset: Any, indices: np.ndarray | None = None) -> None:
         self.dataset = dataset
-        self.indices = np.arange(len(dataset)) if indices is None else indices
-        # An empty selection has the shape of what it was selected from.
-        first = self.image(self.indices[0] if len(self.indices) else 0)
+        self.indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
+        with seeded(0, torch.device("cpu")):  # a look at one must not move a user's generator
+            first = self.image(self.indices[0] if len(self.indices) else 0)
         self.shape = (len(self.indices), *first.shape)
         self.dtype = first.dtype
         self.ndim = 4
@@ -96,7 +98,10 @@ class LazyImages:
     def __getitem__(self, key: Any) -> LazyImages:
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]  # as scikit-learn indexes rows
-        return LazyImages(self.dataset, np.atleast_1d(self.indices[key]))
+        chosen = copy.copy(self)
+        chosen.indices = np.atleast_1d(self.indices[key])
+        chosen.shape = (len(chosen.indices), *self.shape[1:])
+        return chosen
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         images = np.empty(self.shape, dtype=self.dtype)
@@ -129,21 +134,38 @@ class LazyImages:
 
 
 class LazyRows:
-    """`LazyImages` with a row of numbers for each image, as all checked data have it."""
+    """`LazyImages` with a row of numbers for each image, as all checked data have it.
 
-    def __init__(self, images: LazyImages) -> None:
+    Transforms that draw do so from torch's global generator, which is put back afterwards. What
+    they draw each time that rows are loaded comes from one generator for all selections of rows.
+
+    Parameters
+    ----------
+    images : LazyImages
+    generator : torch.Generator, optional
+        Always starts alike by default.
+    """
+
+    def __init__(self, images: LazyImages, generator: torch.Generator | None = None) -> None:
         self.images = images
         self.shape = (len(images), math.prod(images.shape[1:]))
         self.dtype = images.dtype
+        self._generator = torch.Generator().manual_seed(0) if generator is None else generator
+
+    def seed(self, seed: int) -> None:
+        """Start the generator of these rows and of all selections of them anew."""
+        self._generator.manual_seed(seed)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: Any) -> LazyRows:
-        return LazyRows(self.images[key])
+        return LazyRows(self.images[key], self._generator)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.images, dtype=dtype).reshape(self.shape)
+        seed = int(torch.randint(2**62, (), generator=self._generator))
+        with seeded(seed, torch.device("cpu")):
+            return np.asarray(self.images, dtype=dtype).reshape(self.shape)
 
 
 def check_data(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Any:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import Tensor
 
-from sknoprop._inputs import check_data
+from sknoprop._inputs import LazyRows, check_data
 from sknoprop._parameters import (
     CONSTRAINTS,
     built_with,
@@ -556,6 +556,8 @@ default="auto"
             seeds = Seeds(self._seed, epoch=len(self.history_))
         else:
             seeds = Seeds(_entropy(self.random_state))
+        if isinstance(data.X, LazyRows):
+            data.X.seed(seeds.generator("load").initial_seed())
         if params["early_stopping"] and validation is None:
             # The same rows as before where training goes on: others have been trained on.
             split = Seeds(seeds.entropy)

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from sknoprop.networks.encoders import NumberEncoding
 from sknoprop.networks.stacked import Generators, StackedModule
 
-__all__ = ["CustomPath", "FrozenEncoding", "is_frozen"]
+__all__ = ["CustomPath", "FrozenEncoding", "is_frozen", "seeded"]
 
 #: Numbers that a layer of an unknown network makes of one of its input, at most, is the guess.
 GROWTH = 64
@@ -36,7 +36,7 @@ def is_frozen(encoder: Any) -> bool:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's global generators, started from `seed`, and put back afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -81,7 +81,7 @@ class CustomPath(StackedModule):
         super().__init__()
         networks = []
         for generator in generators:
-            with _seeded(generator.initial_seed(), example.device):
+            with seeded(generator.initial_seed(), example.device):
                 network = copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder()
                 if not isinstance(network, nn.Module):
                     raise TypeError(
@@ -136,7 +136,7 @@ class CustomPath(StackedModule):
             return _flat(functional_call(template, values, inputs), "of inputs")
         generator = self.generators[block]
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        with _seeded(seed, inputs.device):
+        with seeded(seed, inputs.device):
             return _flat(functional_call(template, values, inputs), "of inputs")
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sknoprop.model import Draws
+from sknoprop.networks.custom import seeded
 from sknoprop.networks.stacked import Generators
 
 __all__ = ["Augmentation", "Batch", "Batches", "LazyInputs", "NoiseSource"]
@@ -133,9 +134,7 @@ class Augmentation:
             If their shape or dtype is not that of `images`.
         """
         seed = int(torch.randint(2**62, (), generator=self.generator))
-        devices = [images.device] if images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
+        with seeded(seed, images.device):
             parts = [self.transform(part) for part in images.split(self.rows_per_call)]
         changed = torch.cat(parts)
         if (changed.shape, changed.dtype) != (images.shape, images.dtype):

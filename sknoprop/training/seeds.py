@@ -23,6 +23,7 @@ _PURPOSES = {
     "predict": 5,
     "split": 6,
     "augment": 7,
+    "load": 8,
 }
 
 
