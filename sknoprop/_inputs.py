@@ -127,7 +127,8 @@ class LazyImages:
         """Labels of the images, of the data set's attribute `targets` if it has one."""
         if hasattr(self.dataset, "targets"):
             return np.asarray(self.dataset.targets)[self.indices]
-        return np.array([self.dataset[int(index)][1] for index in self.indices])
+        with seeded(0, torch.device("cpu")):  # images come along, and their transforms may draw
+            return np.array([self.dataset[int(index)][1] for index in self.indices])
 
     def __repr__(self) -> str:
         return f"LazyImages(shape={self.shape}, dtype={self.dtype})"
