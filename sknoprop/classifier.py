@@ -103,11 +103,12 @@ default="auto"
     embedding_dim : int, default=20
         Dimension of a learned embedding.
 
-    encoder : {"auto", "mlp", "cnn", "resnet"}, torch.nn.Module or callable, default="auto"
+    encoder : {"auto", "mlp", "cnn", "resnet", "resnet-wide"}, torch.nn.Module or callable, \
+default="auto"
         What turns the input into features; after it come the layers of `hidden_layer_sizes`.
-        "mlp" is nothing before them, "cnn" the paper's convolutional path, "resnet" a small
-        residual network; both need images. "auto" is "mlp" for rows of numbers and "cnn" for
-        images. A network of your own is copied for each block and trained; what makes one when
+        "mlp" is nothing before them, "cnn" the paper's convolutional path, "resnet" a residual
+        network small enough for a CPU, "resnet-wide" one for a GPU; they need images. "auto" is
+        "mlp" for rows of numbers, "resnet" for images, and "cnn" with the paper's head. A network of your own is copied for each block and trained; what makes one when
         called without arguments, as a class does, gives each block initial values of its own. It
         gets a batch of standardised images (or encoded numbers) and returns a row of features for
         each. If none of its parameters requires a gradient it is taken as pre-trained: it is not

@@ -49,7 +49,8 @@ def fill_in(
     deep = n_samples > MANY_ROWS or n_classes > 2
     encoder = params["encoder"]
     if isinstance(encoder, str) and encoder == "auto":
-        encoder = "mlp" if params["image_shape"] is None else "cnn"
+        of_images = "cnn" if params["head"] == "paper" else "resnet"
+        encoder = "mlp" if params["image_shape"] is None else of_images
     sizes = params["hidden_layer_sizes"]
     if isinstance(sizes, str):
         sizes = (128, 128) if deep else (128,)

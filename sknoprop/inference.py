@@ -60,6 +60,9 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     if n_candidates is None:
         n_candidates = min(model.embedding.n_classes, MAX_CANDIDATES)
     latents = n_candidates * n_draws * _width(model)
+    # What a path of latents makes of them; up to some classes a kernel's are shared by all rows.
+    n_own = n_draws * (n_candidates if model.embedding.n_classes > MAX_CANDIDATES else 1)
+    latents += n_own * model.head.largest
     # With few classes and draws the encoder's own layers may be the largest arrays.
     numbers = model.n_blocks * max(latents, model.encoder.largest)
     bound = min(max(LARGEST_ARRAY // numbers, 1), 1024)
@@ -68,7 +71,7 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
 
 def _width(model: NoPropModel) -> int:
     """Numbers a block makes of one latent, at most: features, logits or the latent itself."""
-    return max(model.encoder.n_out, *model.embedding.weight.shape, model.head.largest)
+    return max(model.encoder.n_out, *model.embedding.weight.shape)
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:

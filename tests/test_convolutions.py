@@ -1,5 +1,7 @@
 """Convolutional paths against plain layers, and images against their rows."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -72,12 +74,14 @@ class PlainResidual(nn.Module):
         return F.relu(self.d(self.c(F.relu(self.b(self.a(x))))) + self.f(self.e(x)))
 
 
-def test_the_residual_path_is_a_residual_network():
-    path = residual_path((1, 9, 8), generators(2))
+@pytest.mark.parametrize(("wide", "widths"), [(False, (16, 32, 64)), (True, (64, 128, 256, 512))])
+def test_the_residual_path_is_a_residual_network(wide, widths):
+    path = residual_path((1, 9, 8), generators(2), wide)
     images = rand(6, 1, 9, 8)
+    first = nn.Conv2d(1, widths[0], 3, padding=1, bias=False)
     plain = nn.Sequential(
-        *(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
-        *(PlainResidual(32, 64), PlainResidual(64, 128), PlainResidual(128, 256)),
+        *(first, nn.Identity() if wide else nn.MaxPool2d(2), nn.BatchNorm2d(widths[0]), nn.ReLU()),
+        *(PlainResidual(a, b) for a, b in pairwise(widths)),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     )
     for own, layer in zip(

@@ -69,7 +69,11 @@ def test_transformers_may_come_before_flat_images(digits):
         (np.zeros((4, 1, 3, 3)), {}, "at least 4 x 4"),
         (np.zeros((4, 10)), {"image_shape": (10,)}, "'image_shape' .* three positive ints"),
         (np.zeros((4, 10)), {"image_shape": (1, 2, 5.0)}, "'image_shape' .* three positive ints"),
-        (np.zeros((4, 10)), {"encoder": "vgg"}, "'encoder' parameter .* 'cnn', 'mlp', 'resnet'"),
+        (
+            np.zeros((4, 10)),
+            {"encoder": "vgg"},
+            "'encoder' parameter .* 'cnn', 'mlp', 'resnet', 'resnet-wide'",
+        ),
         (np.zeros((4, 10)), {"augmentation": abs}, "'augmentation' .* Got rows of numbers"),
         (np.full((4, 1, 4, 4), np.nan), {}, "contains NaN"),
         (np.zeros((0, 1, 4, 4)), {}, "0 sample"),

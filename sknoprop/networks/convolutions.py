@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -82,6 +83,10 @@ def _relu(x: Tensor) -> Tensor:
 def _relu_and_halve(x: Tensor) -> Tensor:
     # The largest of four is the same before and after, and a quarter as many are rectified.
     return F.relu(F.max_pool2d(x, 2), inplace=True)
+
+
+def _halve(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 2)
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -231,8 +236,10 @@ def paper_path(image_shape: Sequence[int], generators: Generators) -> ConvPath:
     return ConvPath(layers, "cnn", image_shape, n_out, largest)
 
 
-def residual_path(image_shape: Sequence[int], generators: Generators) -> ConvPath:
-    """A small residual network: a convolution, three stages that halve the sides, their mean.
+def residual_path(
+    image_shape: Sequence[int], generators: Generators, wide: bool = False
+) -> ConvPath:
+    """A residual network: a convolution, stages that halve the sides, the mean of what is left.
 
     Residual blocks and batch normalisation as in He et al. (2016, arXiv:1512.03385).
 
@@ -241,6 +248,9 @@ def residual_path(image_shape: Sequence[int], generators: Generators) -> ConvPat
     image_shape : (channels, height, width)
     generators : sequence of torch.Generator
         One a block.
+    wide : bool, default=False
+        Four times as many channels, and the first stage at full size: some forty times the work.
+        Otherwise the first convolution is pooled, as most of the time would be spent on it.
 
     Raises
     ------
@@ -249,20 +259,22 @@ def residual_path(image_shape: Sequence[int], generators: Generators) -> ConvPat
     """
     _check_sides(image_shape)
     channels, height, width = image_shape
-    widths = (32, 64, 128, 256)
+    widths = (64, 128, 256, 512) if wide else (16, 32, 64)
     layers: list[nn.Module] = [
         StackedConv2d(channels, widths[0], generators, bias=False),
+        *([] if wide else [_Each(_halve)]),
         _BatchNorm(widths[0], len(generators)),
         _Each(_relu),
         *(_Residual(a, b, generators, 2) for a, b in pairwise(widths)),
         _Each(_mean),
     ]
-    largest = widths[0] * height * width
-    return ConvPath(layers, "resnet", image_shape, widths[-1], largest)
+    name = "resnet-wide" if wide else "resnet"
+    return ConvPath(layers, name, image_shape, widths[-1], widths[0] * height * width)
 
 
 #: Names a user may give for a path of images.
 PATHS: dict[str, Callable[[Sequence[int], Generators], ConvPath]] = {
     "cnn": paper_path,
     "resnet": residual_path,
+    "resnet-wide": partial(residual_path, wide=True),
 }
