@@ -108,12 +108,13 @@ default="auto"
         What turns the input into features; after it come the layers of `hidden_layer_sizes`.
         "mlp" is nothing before them, "cnn" the paper's convolutional path, "resnet" a residual
         network small enough for a CPU, "resnet-wide" one for a GPU; they need images. "auto" is
-        "mlp" for rows of numbers, "resnet" for images, and "cnn" with the paper's head. A network of your own is copied for each block and trained; what makes one when
-        called without arguments, as a class does, gives each block initial values of its own. It
-        gets a batch of standardised images (or encoded numbers) and returns a row of features for
-        each. If none of its parameters requires a gradient it is taken as pre-trained: it is not
-        trained, is shared by all blocks, and its features are computed once; it then gets images
-        of bytes divided by 255, and other inputs as they are.
+        "mlp" for rows of numbers, "resnet" for images, and "cnn" with the paper's head. A network
+        of your own is copied for each block and trained; what makes one when called without
+        arguments, as a class does, gives each block initial values of its own. It gets a batch of
+        standardised images (or encoded numbers) and returns a row of features for each. If none of
+        its parameters requires a gradient it is taken as pre-trained: it is not trained, is shared
+        by all blocks, and its features are computed once; it then gets images of bytes divided by
+        255, and other inputs as they are.
 
     image_shape : tuple of int or None, default=None
         Channels, height and width of images, if `X` has a flat row for each. None if `X` has
