@@ -46,16 +46,18 @@ class Size:
     """First training images, or all."""
     n_test: int | None
     n_seeds: int
+    n_draws: int
+    """Inference draws."""
     n_steps: int | None
     """Steps of the continuous samplers; the paper's if None."""
     epochs: dict[str, int] | None
     """Epochs by method; the paper's if None."""
 
 
-FULL = Size("paper", None, None, 3, None, None)
+FULL = Size("paper", None, None, 3, 5, None, None)
 #: Ends in minutes on two cores. It shows that a cell runs, and no more.
 REDUCED = Size(
-    "reduced", 5000, 2000, 1, 20, {"dt": 2, "backprop": 2, "ct": 8, "fm": 8, "adjoint": 2}
+    "reduced", 5000, 1000, 1, 2, 20, {"dt": 2, "backprop": 2, "ct": 6, "fm": 6, "adjoint": 1}
 )
 SIZES = {size.name: size for size in (FULL, REDUCED)}
 
