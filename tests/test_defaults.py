@@ -40,6 +40,21 @@ def test_more_than_two_classes_want_a_second_layer():
     assert found["max_iter"] == 50
 
 
+@pytest.mark.parametrize(
+    ("shape", "head", "encoder", "max_iter"),
+    [
+        (None, "light", "mlp", 50),
+        ((3, 8, 8), "light", "resnet", 30),
+        ((3, 8, 8), "paper", "cnn", 30),
+    ],
+)
+def test_images_have_an_encoder_of_their_own(shape, head, encoder, max_iter):
+    found = filled(5_000, n_classes=10, image_shape=shape, head=head)
+    assert found["encoder"] == encoder
+    assert found["max_iter"] == max_iter
+    assert filled(5_000, image_shape=shape, encoder=torch.nn.Flatten)["encoder"] is torch.nn.Flatten
+
+
 def test_what_is_given_stays():
     given = {
         "hidden_layer_sizes": 7,
