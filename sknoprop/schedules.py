@@ -4,9 +4,9 @@ Every schedule describes the Gaussian path
 
     z_t = signal(t) * u + noise(t) * eps,      eps ~ N(0, I),  t in [0, 1],
 
-from pure noise at ``t = 0`` to the label embedding ``u`` at ``t = 1``. The signal-to-noise
-ratio ``snr(t) = signal(t)**2 / noise(t)**2`` rises with ``t``: towards the label, never away
-from it.
+from pure noise at ``t = 0`` to the label embedding ``u`` at ``t = 1``, as in [1]_. The
+signal-to-noise ratio ``snr(t) = signal(t)**2 / noise(t)**2`` rises with ``t``: towards the label,
+never away from it. Its logarithm is what defines a schedule, as in [2]_.
 
 References
 ----------
