@@ -224,9 +224,9 @@ def trajectories(schedule, sampler, times, seed=3, n=9):
     def denoise(z, t):
         return exact_posterior(schedule, z, t) @ LINE
 
-    path = torch.stack(
-        [start, *integrate(sampler, denoise, schedule, start, times, steps)], 1
-    )[..., 0]
+    path = torch.stack([start, *integrate(sampler, denoise, schedule, start, times, steps)], 1)[
+        ..., 0
+    ]
     for z in path:
         color = BLUE if z[-1] > 0 else ORANGE
         marker = "o" if len(times) < 20 else None
@@ -296,7 +296,7 @@ def kernel_blocks():
     kernels = clf.predict_class_kernel(X_test[[row]])[:, 0]
     laws = clf.predict_block_proba(X_test[[row]])[:, 0]
     names = ("setosa", "versicolor", "virginica")
-    figure = new_figure(6.4, 3.1)
+    figure = new_figure(6.4, 2.35)
     axes = figure.subplots(2, 5, height_ratios=(3, 1))
     for k in range(5):
         for ax, values, top in ((axes[0, k], kernels[k], True), (axes[1, k], laws[k, None], False)):

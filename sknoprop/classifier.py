@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,7 +71,7 @@ class NoPropClassifier(ClassifierMixin, BaseEstimator):
     stationary distribution of its *class kernel*; `predict_proba` is their mean. The paper's
     inference, denoising step by step from pure noise, is the other choice.
 
-    Read more in the project's README and in [1]_.
+    Read more in the user guide (``docs/guide``) and in [1]_.
 
     Parameters
     ----------
@@ -292,6 +293,15 @@ default="auto"
     """
 
     _parameter_constraints = CONSTRAINTS
+
+    # scikit-learn's HTML picture of the estimator links to its page where this module's pages are.
+    _doc_link_module = "sknoprop"
+
+    @property
+    def _doc_link_template(self):
+        # They have no address of their own yet: without one that is given there is no link.
+        base = os.environ.get("SKNOPROP_DOCS", "").rstrip("/")
+        return f"{base}/generated/sknoprop.{{estimator_name}}.html" if base else ""
 
     blocks_: NoPropModel
     history_: History
