@@ -32,7 +32,11 @@ class Page(HTMLParser):
 def check(root):
     """Problems of all pages below a folder, and the number of links to other hosts."""
     root = Path(root).resolve()
-    pages = {path: Page(path.read_text()) for path in sorted(root.rglob("*.html"))}
+    pages = {
+        path: Page(path.read_text())
+        for path in sorted(root.rglob("*.html"))
+        if path.relative_to(root).parts[0] != "_static"  # the theme's own templates
+    }
     problems, n_followed, n_elsewhere = [], 0, 0
     for path, page in pages.items():
         where = path.relative_to(root)

@@ -242,7 +242,7 @@ default="auto"
     n_features_in_ : int
         Number of features seen in `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features seen in `fit`, if all are strings.
 
     blocks_ : NoPropModel
@@ -254,7 +254,7 @@ default="auto"
     n_iter_ : int
         Number of epochs run.
 
-    loss_curve_ : ndarray of shape (n_iter_, n_blocks)
+    loss_curve_ : ndarray of shape (`n_iter_`, n_blocks)
         Denoising loss of each block over the epochs, divided by the block's scale before
         training: a weighted mean squared error, comparable between blocks. With a learned
         schedule the scale does not follow the schedule; for "fm" with a trained embedding the
@@ -262,7 +262,7 @@ default="auto"
         embedding or schedule, terms for read-out and prior included, is "train_loss" in
         `history_`.
 
-    validation_scores_ : ndarray of shape (n_iter_, n_blocks) or None
+    validation_scores_ : ndarray of shape (`n_iter_`, n_blocks) or None
         Negative log loss of each block's own class probabilities on the validation rows, over
         those epochs that had any.
 

@@ -1,7 +1,7 @@
 """Read-outs: class probabilities from the last latent of a trajectory.
 
 The last latent is ``z ~ N(signal * W[y], noise**2 I)`` given its class, so the exact posterior
-under the class frequencies is a softmax of a *linear* function of z,
+under the class frequencies is a softmax of a *linear* function of z::
 
     log P(y | z) = (signal / noise**2) <W[y], z> - (signal / noise)**2 |W[y]|**2 / 2
                    + log prior[y] + const.

@@ -1,6 +1,6 @@
 """Noise schedules: how much label and how much noise a latent holds at each time.
 
-Every schedule describes the Gaussian path
+Every schedule describes the Gaussian path::
 
     z_t = signal(t) * u + noise(t) * eps,      eps ~ N(0, I),  t in [0, 1],
 
