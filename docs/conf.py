@@ -97,7 +97,7 @@ html_theme_options = {
     "show_prev_next": True,
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "measurements": []},
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }
@@ -114,7 +114,13 @@ def plain_code(app, env, node, contnode):
     return contnode if node.get("reftype") == "obj" else None
 
 
+def plain_signature(app, what, name, obj, options, signature, annotation):
+    """Leave out what torch's modules say of a constructor without arguments."""
+    return ("()" if signature == "(*args, **kwargs)" else signature), annotation
+
+
 def setup(app):
     """Connect the above."""
+    app.connect("autodoc-process-signature", plain_signature)
     app.connect("builder-inited", draw_figures)
     app.connect("missing-reference", plain_code, priority=900)

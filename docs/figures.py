@@ -126,7 +126,7 @@ def noise():
     """What the default's five blocks see of three labels."""
     corners = torch.tensor([[0.0, 1.0], [-0.866, -0.5], [0.866, -0.5]])
     schedule = CosineSchedule()
-    figure = new_figure(6.4, 1.9)
+    figure = new_figure(6.4, 1.75)
     axes = figure.subplots(1, 5, sharex=True, sharey=True)
     eps = torch.randn(3, 150, 2, generator=torch.Generator().manual_seed(0))
     for k, ax in enumerate(axes):
