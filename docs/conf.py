@@ -44,6 +44,10 @@ nitpicky = True
 
 # A word in single backticks is a link where it names something documented, else code.
 default_role = "py:obj"
+smartquotes = False  # "dt" is a string of Python's
+
+# Beside a page: names of methods, without that of their class.
+toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
 autodoc_typehints = "none"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sknoprop import NoPropClassifier
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.rst"))
@@ -113,3 +115,14 @@ def test_commands_are_marked_for_continuous_integration():
     text = README.read_text()
     for mark in ("<!-- the main job -->", "<!-- the tests -->", "<!-- the docs -->"):
         assert re.search(re.escape(mark) + r"\n+```bash\n.+\n```", text)
+
+
+def test_picture_of_the_estimator_links_to_its_page_where_there_is_one(monkeypatch):
+    monkeypatch.delenv("SKNOPROP_DOCS", raising=False)
+    clf = NoPropClassifier()
+    assert clf._get_doc_link() == ""
+    assert "generated/sknoprop" not in clf._repr_html_()
+    monkeypatch.setenv("SKNOPROP_DOCS", "https://docs.example.org/")
+    link = "https://docs.example.org/generated/sknoprop.NoPropClassifier.html"
+    assert clf._get_doc_link() == link
+    assert f'href="{link}' in clf._repr_html_()
