@@ -88,7 +88,7 @@ class Schedule(nn.Module, ABC):
         return slope
 
     def snr_derivative(self, t: Tensor) -> Tensor:
-        """``SNR'(t)``, the weight of the continuous-time loss (paper, eq. 9); positive."""
+        """``SNR'(t)``, the weight of the continuous-time loss (paper, equation 9); positive."""
         return self.snr(t) * self.log_snr_derivative(t)
 
 
