@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,7 +73,7 @@ class NoPropClassifier(ClassifierMixin, BaseEstimator):
     stationary distribution of its *class kernel*; `predict_proba` is their mean. The paper's
     inference, denoising step by step from pure noise, is the other choice.
 
-    Read more in the project's README and in [1]_.
+    Read more in the user guide (``docs/guide``) and in [1]_.
 
     Parameters
     ----------
@@ -268,7 +269,7 @@ default="auto"
     image_shape_ : tuple or None
         Channels, height and width of images; None for rows of numbers.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features seen in `fit`, if all are strings.
 
     blocks_ : NoPropModel
@@ -280,7 +281,7 @@ default="auto"
     n_iter_ : int
         Number of epochs run.
 
-    loss_curve_ : ndarray of shape (n_iter_, n_blocks)
+    loss_curve_ : ndarray of shape (`n_iter_`, n_blocks)
         Denoising loss of each block over the epochs, divided by the block's scale before
         training: a weighted mean squared error, comparable between blocks. With a learned
         schedule the scale does not follow the schedule; for "fm" with a trained embedding the
@@ -288,7 +289,7 @@ default="auto"
         embedding or schedule, terms for read-out and prior included, is "train_loss" in
         `history_`.
 
-    validation_scores_ : ndarray of shape (n_iter_, n_blocks) or None
+    validation_scores_ : ndarray of shape (`n_iter_`, n_blocks) or None
         Negative log loss of each block's own class probabilities on the validation rows, over
         those epochs that had any.
 
@@ -319,6 +320,15 @@ default="auto"
     """
 
     _parameter_constraints = CONSTRAINTS
+
+    # scikit-learn's HTML picture of the estimator links to its page where this module's pages are.
+    _doc_link_module = "sknoprop"
+
+    @property
+    def _doc_link_template(self):
+        # They have no address of their own yet: without one that is given there is no link.
+        base = os.environ.get("SKNOPROP_DOCS", "").rstrip("/")
+        return f"{base}/generated/sknoprop.{{estimator_name}}.html" if base else ""
 
     blocks_: NoPropModel
     history_: History

@@ -1,7 +1,7 @@
 """The class kernel: class probabilities from a single denoising block.
 
 A block at noise level t that knows ``P(y | x, z)`` turns "the label is c" into "the label is
-y": noise the embedding of c, then ask the block,
+y": noise the embedding of c, then ask the block::
 
     M(x)[c, y] = E_eps[ P(y | x, signal * W[c] + noise * eps) ] = int q(z | c) P(y | x, z) dz.
 
@@ -15,7 +15,7 @@ The integral is taken over a few draws from each class. Were a row estimated by 
 draws alone, reversibility would hold only in the limit, and close to the label, where what
 leaves a class hangs on rare draws, the law would be far off. So every draw counts for every
 class, with the weight that multiple importance sampling gives it (the balance heuristic of
-Veach & Guibas 1995): its density under that class over its density under the classes' mixture,
+Veach & Guibas 1995): its density under that class over its density under the classes' mixture::
 
     flow[c, y] = sum_z q(z | c) / sum_k q(z | k) * P(y | x, z)   over the draws z of all classes.
 

@@ -1,7 +1,7 @@
 """From a block's logits to its prediction: two ways, one mathematics.
 
 On a Gaussian path an estimate ``u_hat`` of the label embedding and an estimate ``v`` of the
-velocity say the same thing. With derivatives with respect to `Schedule.clock`,
+velocity say the same thing. With derivatives with respect to `Schedule.clock`::
 
     u_hat = s v - s' z,        v = (u_hat + s' z) / s,
 

@@ -1,7 +1,7 @@
 """Read-outs: class probabilities from the last latent of a trajectory.
 
 The last latent is ``z ~ N(signal * W[y], noise**2 I)`` given its class, so the exact posterior
-under the class frequencies is a softmax of a *linear* function of z,
+under the class frequencies is a softmax of a *linear* function of z::
 
     log P(y | z) = (signal / noise**2) <W[y], z> - (signal / noise)**2 |W[y]|**2 / 2
                    + log prior[y] + const.
@@ -48,7 +48,7 @@ class Readout(nn.Module, ABC):
 
 
 class LinearReadout(Readout):
-    """A linear layer and softmax (paper, eq. 14), started at the exact posterior.
+    """A linear layer and softmax (paper, equation 14), started at the exact posterior.
 
     Untrained, as for flow matching with a fixed embedding, it picks the class whose embedding,
     times the signal, is nearest: the paper's rule for that case. That holds for equally frequent
@@ -76,7 +76,7 @@ class LinearReadout(Readout):
 
 
 class PosteriorReadout(Readout):
-    """Class posterior around a learnt guess of the embedding (paper, eq. 15-16).
+    """Class posterior around a learnt guess of the embedding (paper, equations 15 and 16).
 
     A linear layer and softmax give a mean embedding ``y_hat``; class probabilities are
     proportional to ``exp(-|y_hat - W[y]|**2 / (2 sigma**2))``. The paper leaves sigma open; here

@@ -106,7 +106,7 @@ class Sampler(ABC):
 
 
 class AncestralSampler(Sampler):
-    """The paper's inference (eq. 3): draw from the posterior with ``u_hat`` in place of u."""
+    """The paper's inference (equation 3): draw from the posterior with ``u_hat`` in place of u."""
 
     stochastic = True
 

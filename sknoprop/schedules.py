@@ -1,12 +1,12 @@
 """Noise schedules: how much label and how much noise a latent holds at each time.
 
-Every schedule describes the Gaussian path
+Every schedule describes the Gaussian path::
 
     z_t = signal(t) * u + noise(t) * eps,      eps ~ N(0, I),  t in [0, 1],
 
-from pure noise at ``t = 0`` to the label embedding ``u`` at ``t = 1``. The signal-to-noise
-ratio ``snr(t) = signal(t)**2 / noise(t)**2`` rises with ``t``: towards the label, never away
-from it.
+from pure noise at ``t = 0`` to the label embedding ``u`` at ``t = 1``, as in [1]_. The
+signal-to-noise ratio ``snr(t) = signal(t)**2 / noise(t)**2`` rises with ``t``: towards the label,
+never away from it. Its logarithm is what defines a schedule, as in [2]_.
 
 References
 ----------
@@ -88,7 +88,7 @@ class Schedule(nn.Module, ABC):
         return slope
 
     def snr_derivative(self, t: Tensor) -> Tensor:
-        """``SNR'(t)``, the weight of the continuous-time loss (paper, eq. 9); positive."""
+        """``SNR'(t)``, the weight of the continuous-time loss (paper, equation 9); positive."""
         return self.snr(t) * self.log_snr_derivative(t)
 
 
@@ -159,6 +159,11 @@ class CosineSchedule(_ClippedSchedule):
 
     The cosine schedule of Nichol & Dhariwal (2021, arXiv:2102.09672), with time running
     towards the label.
+
+    Parameters
+    ----------
+    log_snr_min, log_snr_max : float, default=-16.0 and 8.0
+        Log SNR at ``t = 0`` and ``t = 1``.
     """
 
     def _textbook_log_snr(self, t: Tensor) -> Tensor:
@@ -178,6 +183,11 @@ class LinearSchedule(_ClippedSchedule):
     The continuous form of the linear schedule of Ho, Jain & Abbeel (2020, arXiv:2006.11239),
     as in Song et al. (2021, arXiv:2011.13456, VP-SDE): ``beta`` rises from 0.1 to 20 away from
     the label. Its log SNR is at least -10.05, so a lower `log_snr_min` has no effect.
+
+    Parameters
+    ----------
+    log_snr_min, log_snr_max : float, default=-16.0 and 8.0
+        Log SNR at ``t = 0`` and ``t = 1``.
     """
 
     beta_min, beta_max = 0.1, 20.0
@@ -207,6 +217,11 @@ class SigmoidSchedule(_ClippedSchedule):
     """``alpha_bar`` follows a logistic curve from -3 to 3, rescaled to run from 0 to 1.
 
     The sigmoid schedule of Jabri, Fleet & Chen (2022, arXiv:2212.11972).
+
+    Parameters
+    ----------
+    log_snr_min, log_snr_max : float, default=-16.0 and 8.0
+        Log SNR at ``t = 0`` and ``t = 1``.
     """
 
     reach = 3.0
@@ -229,7 +244,7 @@ class SigmoidSchedule(_ClippedSchedule):
 
 
 class StraightLineSchedule(Schedule):
-    """``signal = t``, ``noise = 1 - t``: the straight path of flow matching (paper, eq. 10)."""
+    """``signal = t``, ``noise = 1 - t``: flow matching's straight path (paper, equation 10)."""
 
     def log_snr(self, t: Tensor) -> Tensor:
         return 2.0 * (t.log() - torch.log1p(-t))
