@@ -138,7 +138,7 @@ class DenoisingDisplay:
         )
 
     def plot(
-        self, ax: Any = None, *, threshold: float = 0.1, class_names: Any = None
+        self, ax: Any = None, *, threshold: float = 0.2, class_names: Any = None
     ) -> DenoisingDisplay:
         """Draw a panel for each row with a line for each class.
 
@@ -146,7 +146,7 @@ class DenoisingDisplay:
         ----------
         ax : matplotlib Axes or array-like of them, default=None
             One a row; None for a new figure.
-        threshold : float, default=0.1
+        threshold : float, default=0.2
             Classes that never get so likely are drawn in grey and without a name.
         class_names : array-like of shape (n_classes,), default=None
             Names to show instead of the class labels.

@@ -191,9 +191,11 @@ class ScheduleDisplay:
         self.figure_ = self.ax_.figure
         if show_blocks and self.edges is not None:
             self._shade(self.edges)
+        # Another display's curves on the same axes have had the first colours.
+        n_lines = len(self.ax_.lines) // (2 if quantity == "levels" else 1)
+        kwargs = {"color": COLORS[n_lines % len(COLORS)]} | kwargs
         prefix = "" if self.name is None else f"{self.name}: "
         if quantity == "levels":
-            kwargs = {"color": COLORS[0]} | kwargs
             dashed: dict[str, Any] = {"linestyle": "--"} | kwargs
             self.lines_ = [
                 *self.ax_.plot(self.t, self.signal, label=f"{prefix}signal", **kwargs),
