@@ -404,6 +404,9 @@ def test_reliability_by_hand():
     display.plot()
     assert display.lines_[0].get_label() == f"hand (ECE {error:.1%})"
     np.testing.assert_array_equal(display.lines_[0].get_ydata(), curve.accuracy)
+    display.plot(min_count=2)  # draws one bin less, of the same error
+    assert display.lines_[0].get_label() == f"hand (ECE {error:.1%})"
+    np.testing.assert_array_equal(display.lines_[0].get_ydata(), curve.accuracy[1:])
 
 
 def test_calibrated_probabilities_lie_on_the_diagonal_and_overconfident_ones_below():

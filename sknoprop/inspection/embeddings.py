@@ -130,13 +130,15 @@ class EmbeddingDisplay:
             raise ValueError(f"kind must be 'auto', 'heatmap' or 'images'. Got {kind!r}.")
         if kind == "images" and self.image_shape is None:
             raise ValueError("Images need an image_shape.")
-        (self.ax_,) = new_axes(ax)
+        images = self.image_shape if kind != "heatmap" else None
+        n_rows = -(-len(self.classes) // n_cols)
+        (self.ax_,) = new_axes(ax, size=(5.0, 0.6 + 1.3 * n_rows) if images else (5.0, 3.6))
         self.figure_ = self.ax_.figure
         self.text_ = []
-        if self.image_shape is None or kind == "heatmap":
+        if images is None:
             self._heat_map(cmap or "RdBu_r", colorbar)
         else:
-            self._images(self.image_shape, n_cols, cmap or "gray_r")
+            self._images(images, n_cols, cmap or "gray_r")
         return self
 
     def _heat_map(self, cmap: str, colorbar: bool) -> None:

@@ -172,7 +172,7 @@ class ReliabilityDisplay:
         return cls([_curve(name, y_true, y_proba, classes, n_bins)])
 
     def plot(
-        self, ax: Any = None, *, show_reference: bool = True, **kwargs: Any
+        self, ax: Any = None, *, min_count: int = 1, show_reference: bool = True, **kwargs: Any
     ) -> ReliabilityDisplay:
         """Draw a curve for each classifier, with its expected calibration error in the legend.
 
@@ -180,6 +180,8 @@ class ReliabilityDisplay:
         ----------
         ax : matplotlib Axes, default=None
             None for a new figure; that of another display to add to it.
+        min_count : int, default=1
+            Bins with fewer rows are not drawn; they count in the error all the same.
         show_reference : bool, default=True
             Whether to draw the diagonal.
         **kwargs : dict
@@ -200,16 +202,16 @@ class ReliabilityDisplay:
         for k, curve in enumerate(self.curves, start=taken):
             style = {"color": COLORS[k % len(COLORS)], "linewidth": 1.5, **kwargs}
             error = curve.expected_calibration_error
+            drawn = curve.count >= min_count
+            points = curve.confidence[drawn], curve.accuracy[drawn]
             (line,) = self.ax_.plot(
-                curve.confidence,
-                curve.accuracy,
+                *points,
                 **{"label": f"{curve.name} (ECE {error:.1%})", **style},
             )
             self.lines_.append(line)
             self.ax_.scatter(
-                curve.confidence,
-                curve.accuracy,
-                s=12 + 150 * np.sqrt(curve.count / curve.count.sum()),
+                *points,
+                s=12 + 150 * np.sqrt(curve.count[drawn] / curve.count.sum()),
                 color=line.get_color(),
                 marker="oDs^v"[k % 5],
                 alpha=0.75,
