@@ -88,5 +88,5 @@ display.figure_.suptitle("Mean class probabilities of sixteen trajectories")
 plt.show()
 
 # %%
-# Trajectories are the paper's inference and good to look at. For probabilities, class kernels (the
-# default) are better and cheaper: see :ref:`sphx_glr_auto_examples_plot_14_sampler_steps.py`.
+# Trajectories are the paper's inference and good to look at. For probabilities the class kernels,
+# the default, are better: ``plot_14_sampler_steps.py`` compares the two.

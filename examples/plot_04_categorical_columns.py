@@ -77,7 +77,7 @@ for name, frame in frames.items():
 print(pd.DataFrame(scores).T.round(3).to_string())
 
 fig, ax = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
-for k, (name, values) in enumerate(losses.items()):
+for k, values in enumerate(losses.values()):
     ax.plot(values, [k] * len(values), "o", color="#0072B2", alpha=0.5)
     ax.plot(values.mean(), k, "D", color="#D55E00", markersize=9)
 ax.set_yticks(range(len(losses)), losses)

@@ -103,9 +103,9 @@ report(diabetes, truth, held)
 # The diagrams
 # ------------
 #
-# Below the diagonal a model is too sure, above it not sure enough. The larger a point, the more rows
-# its bin has; bins with fewer than five rows are left out. The *expected calibration error* (ECE)
-# is the distance to the diagonal averaged over rows.
+# Below the diagonal a model is too sure, above it not sure enough. The larger a point, the more
+# rows its bin has; bins with fewer than five rows are left out. The *expected calibration error*
+# (ECE) is the distance to the diagonal averaged over rows.
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
 digits.plot(axes[0], min_count=5)
@@ -120,4 +120,5 @@ plt.show()
 # probabilities soft, and averaged plain networks may well have the smaller calibration error. Where
 # inputs do not decide, plain networks that are trained until they fit their training rows are far
 # too sure, and averaging them does not mend it; that is where NoProp's probabilities are worth
-# having. Log loss, which punishes both being wrong and being wrongly sure, is the number to compare.
+# having. Log loss, which punishes both being wrong and being wrongly sure, is the number to
+# compare.
