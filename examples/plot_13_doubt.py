@@ -18,7 +18,9 @@ from sklearn.model_selection import train_test_split
 from sknoprop import NoPropClassifier
 
 X, y = load_digits(return_X_y=True)
-X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=450, stratify=y, random_state=0)
+X_train, X_test, y_train, y_test = train_test_split(
+    X, y, train_size=600, stratify=y, random_state=0
+)
 clf = NoPropClassifier("fm", hidden_layer_sizes=(64, 64), random_state=0).fit(X_train, y_train)
 
 # %%
@@ -33,15 +35,19 @@ rng = np.random.default_rng(0)
 shuffled = X_test[:, rng.permutation(64)]
 
 photo = load_sample_image("flower.jpg").mean(axis=2)[::4, ::4]
-corners = rng.integers(0, np.array(photo.shape) - 8, size=(450, 2))
+corners = rng.integers(0, np.array(photo.shape) - 8, size=(len(X_test), 2))
 pieces = np.stack([photo[i : i + 8, j : j + 8].ravel() for i, j in corners])
 low, high = pieces.min(axis=1, keepdims=True), pieces.max(axis=1, keepdims=True)
 pieces = 16 * (pieces - low) / np.maximum(high - low, 1)
 
 kinds = {"test digits": X_test, "shuffled pixels": shuffled, "pieces of a photograph": pieces}
-proba = {name: clf.predict_proba(rows) for name, rows in kinds.items()}
-disagreement = {name: clf.predict_disagreement(rows) for name, rows in kinds.items()}
-doubt = {name: entropy(p, axis=1) for name, p in proba.items()}
+fig, axes = plt.subplots(3, 8, figsize=(6.4, 2.9), layout="constrained")
+for axes_of_kind, (name, rows) in zip(axes, kinds.items(), strict=True):
+    for ax, row in zip(axes_of_kind, rows, strict=False):
+        ax.imshow(row.reshape(8, 8), cmap="gray_r")
+        ax.set(xticks=[], yticks=[])
+    axes_of_kind[0].set_ylabel(name, rotation=0, ha="right", va="center")
+plt.show()
 
 # %%
 # Do the blocks notice?
@@ -50,6 +56,10 @@ doubt = {name: entropy(p, axis=1) for name, p in proba.items()}
 # A classifier has no class for a stranger and must say something. The question is whether it says
 # it with doubt. The area under the ROC curve is the chance that a stranger has the larger value
 # than a digit: one half for none the wiser, 1 for never wrong.
+
+proba = {name: clf.predict_proba(rows) for name, rows in kinds.items()}
+disagreement = {name: clf.predict_disagreement(rows) for name, rows in kinds.items()}
+doubt = {name: entropy(p, axis=1) for name, p in proba.items()}
 
 print(f"{'':24}{'disagreement':>14}{'entropy':>10}{'AUC, dis.':>11}{'AUC, ent.':>11}")
 for name in kinds:

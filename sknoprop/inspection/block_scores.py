@@ -197,6 +197,7 @@ class BlockScoreDisplay:
         self.ax_.set(xlabel="block (1: next to the noise)", ylabel=_LABELS[metric])
         whole_ticks(self.ax_)
         self.ax_.grid(axis="y", color="0.9")
+        self.ax_.margins(y=0.12)
         self.ax_.legend(fontsize="small")
         return self
 
