@@ -80,7 +80,9 @@ plt.show()
 
 # %%
 # Some three blocks a row do what all ten do; differences between the points there are too small to
-# choose a threshold by. The saving is counted in blocks. Today's `staged_predict_proba` computes all stages together when
+# choose a threshold by.
+#
+# The saving is counted in blocks. Today's `staged_predict_proba` computes all stages together when
 # the first is asked for, which on a CPU is the fastest way to have them all; a service that wants
 # to *save* the time of later blocks has to run them itself. On a model this small there is little
 # to save: the numbers are what a larger one would be judged by.
