@@ -6,7 +6,8 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ from sknoprop.inference import (
     rows_at_once,
     sampling_times,
     trajectory_probabilities,
+    trajectory_steps,
 )
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
@@ -61,7 +63,18 @@ from sknoprop.samplers import SAMPLERS
 from sknoprop.training import Trained
 from sknoprop.training.seeds import Seeds
 
-__all__ = ["NoPropClassifier"]
+__all__ = ["NoPropClassifier", "Trajectories"]
+
+
+class Trajectories(NamedTuple):
+    """What `NoPropClassifier.predict_trajectory` returns."""
+
+    times: np.ndarray
+    """From 0 (pure noise) to the last one, shape (n_steps + 1,)."""
+    latents: np.ndarray
+    """Shape (n_steps + 1, n_samples, n_draws, embedding_dim)."""
+    probabilities: np.ndarray
+    """Class probabilities given each latent, shape (n_steps + 1, n_samples, n_draws, n_classes)."""
 
 
 class NoPropClassifier(ClassifierMixin, BaseEstimator):
@@ -742,7 +755,36 @@ default="auto"
         mean_of = torch.special.entr(estimates).sum(-1).mean(0)
         return (of_mean - mean_of).clamp_min(0.0).numpy()
 
+    def predict_trajectory(self, X):
+        """Every step of the paper's trajectories from noise to label.
+
+        They are run with `sampler`, `n_steps` and `n_draws`, whatever `inference` is. For looking
+        at a few rows: all latents are kept.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Trajectories
+            Times, latents and class probabilities. The probabilities at a time are those that
+            the block owning it reads off row and latent; at the last time they are the
+            read-out's, and their mean over draws is `predict_proba` of
+            ``inference="trajectory"``.
+        """
+        X = self._check(X)
+        times, run = self._sampling()
+        steps = self._by_rows(X, partial(run, trajectory_steps))
+        latents, probabilities = np.split(steps, [self.embedding_.shape[1]], axis=-1)
+        return Trajectories(times.numpy(), latents, probabilities)
+
     def _trajectories(self, X: np.ndarray) -> np.ndarray:
+        _, run = self._sampling()
+        return self._by_rows(X, partial(run, trajectory_probabilities))
+
+    def _sampling(self) -> tuple[Tensor, Callable[..., Tensor]]:
+        """Times of a trajectory, and how to run one of the functions along it."""
         model = self.blocks_
         choice = self.sampler if self.sampler != "auto" else model.variant.sampler
         sampler = resolve(choice, SAMPLERS)
@@ -753,12 +795,10 @@ default="auto"
             [shared_draws(self.n_draws, model.embedding.dim, generator) for _ in range(steps)]
         ).to(model.embedding.weight)
 
-        def stages(model: Any, features: Tensor, _: Tensor) -> Tensor:
-            return torch.stack(
-                list(trajectory_probabilities(model, features, sampler, times, noise))
-            )
+        def run(function: Callable[..., Any], model: Any, features: Tensor, _: Tensor) -> Tensor:
+            return torch.stack(list(function(model, features, sampler, times, noise)))
 
-        return self._by_rows(X, stages)
+        return times, run
 
     def _by_rows(
         self,

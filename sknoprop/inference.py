@@ -31,6 +31,7 @@ __all__ = [
     "rows_at_once",
     "sampling_times",
     "trajectory_probabilities",
+    "trajectory_steps",
 ]
 
 #: With more classes than this, kernels are built over each row's likeliest ones.
@@ -194,6 +195,37 @@ def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:
     return torch.cat([model.partition.time_at(progress).cpu(), end])
 
 
+class _Denoiser:
+    """``u_hat(z, t)`` of the block that owns t; keeps the class probabilities it is made of."""
+
+    def __init__(self, model: NoPropModel, features: Tensor) -> None:
+        self.model = model
+        self.features = features
+        self.heads = [take_blocks(model.head, slice(i, i + 1)) for i in range(model.n_blocks)]
+        #: What each block last made of a latent: shape (n_samples, n_draws, n_classes).
+        self.seen: dict[int, Tensor] = {}
+
+    def __call__(self, z: Tensor, t: Tensor) -> Tensor:
+        model = self.model
+        block = model.partition.owner(float(t))
+        own = slice(block, block + 1)
+        position = model.position(t.view(1, 1, 1), own)
+        logits = self.heads[block](self.features[own], z[None], position)[0]
+        arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
+        self.seen[block] = model.parameterization.probabilities(*arguments)
+        return model.parameterization.label(*arguments)
+
+
+def _latents(
+    denoise: _Denoiser, sampler: Sampler, times: Tensor, noise: Tensor
+) -> tuple[Tensor, Iterator[Tensor]]:
+    """The first latent of each trajectory, and the latents after each step."""
+    start = noise[0].expand(denoise.features.shape[1], -1, -1)
+    steps = noise[1:] if sampler.stochastic else None
+    schedule = denoise.model.schedule
+    return start, integrate(sampler, denoise, schedule, start, times.to(noise), steps)
+
+
 def trajectory_probabilities(
     model: NoPropModel, features: Tensor, sampler: Sampler, times: Tensor, noise: Tensor
 ) -> Iterator[Tensor]:
@@ -214,26 +246,37 @@ def trajectory_probabilities(
         After each block that takes a step: what it thought of its latent; after the last one:
         the read-out of the last latent.
     """
-    heads = [take_blocks(model.head, slice(i, i + 1)) for i in range(model.n_blocks)]
+    denoise = _Denoiser(model, features)
     owners = [model.partition.owner(float(t)) for t in times[:-1]]
-    seen: dict[int, Tensor] = {}
-
-    def denoise(z: Tensor, t: Tensor) -> Tensor:
-        block = model.partition.owner(float(t))
-        own = slice(block, block + 1)
-        position = model.position(t.view(1, 1, 1), own)
-        logits = heads[block](features[own], z[None], position)[0]
-        arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
-        seen[block] = model.parameterization.probabilities(*arguments).mean(1)
-        return model.parameterization.label(*arguments)
-
-    start = noise[0].expand(features.shape[1], -1, -1)
-    steps = noise[1:] if sampler.stochastic else None
-    latents = integrate(sampler, denoise, model.schedule, start, times.to(noise), steps)
+    _, latents = _latents(denoise, sampler, times, noise)
     for k, z in enumerate(latents):
         if k == len(owners) - 1:
             logits = model.readout(z, model.embedding.weight)
             yield torch.softmax(logits.double(), -1).mean(1)
         elif owners[k + 1] != owners[k]:
-            stage = seen[owners[k]].double()
+            stage = denoise.seen[owners[k]].mean(1).double()
             yield stage / stage.sum(-1, keepdim=True)
+
+
+def trajectory_steps(
+    model: NoPropModel, features: Tensor, sampler: Sampler, times: Tensor, noise: Tensor
+) -> Iterator[Tensor]:
+    """Latents of the paper's trajectories, and what blocks make of them, at each time.
+
+    Parameters are those of `trajectory_probabilities`.
+
+    Yields
+    ------
+    Tensor of shape (n_samples, n_draws, embedding_dim + n_classes), float64
+        The latent, then the class probabilities that the block owning the time reads off it;
+        at the last time those of the read-out.
+    """
+    denoise = _Denoiser(model, features)
+    start, following = _latents(denoise, sampler, times, noise)
+    latents = [start, *following]
+    for z, t in zip(latents[:-1], times.to(noise)[:-1], strict=True):
+        denoise(z, t)
+        seen = denoise.seen[model.partition.owner(float(t))]
+        yield torch.cat([z, seen], -1).double()
+    logits = model.readout(latents[-1], model.embedding.weight)
+    yield torch.cat([latents[-1].double(), torch.softmax(logits.double(), -1)], -1)

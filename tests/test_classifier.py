@@ -528,3 +528,36 @@ def test_training_can_use_a_gpu(iris):
     restored = pickle.loads(pickle.dumps(clf))
     assert not restored.blocks_.embedding.weight.is_cuda
     np.testing.assert_allclose(restored.predict_proba(X), clf.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_a_trajectory_ends_in_what_is_predicted_along_it(variant):
+    X, y = toy_data()
+    clf = NoPropClassifier(
+        variant, n_blocks=3, inference="trajectory", n_draws=3, max_iter=2, random_state=0
+    ).fit(X, y)
+    stages = list(clf.staged_predict_proba(X))
+    steps = clf.predict_trajectory(X)
+    np.testing.assert_array_equal(steps.probabilities[-1].mean(1), stages[-1])
+    assert steps.latents.shape == (len(steps.times), len(X), 3, 3)
+    assert (np.diff(steps.times) > 0).all()
+    np.testing.assert_allclose(steps.probabilities.sum(-1), 1.0, rtol=1e-5)
+    if variant == "dt":  # one step a block: what each made of its latent
+        means = steps.probabilities[:-1].mean(2)
+        np.testing.assert_allclose(means[:-1], stages[:-1], rtol=1e-5)
+
+
+def test_latents_of_a_trajectory_follow_the_probability_flow():
+    X, y = toy_data()
+    clf = NoPropClassifier(
+        "ct", sampler="probability-flow", n_steps=7, n_draws=2, max_iter=2, dtype="float64"
+    ).fit(X, y)
+    times, z, p = clf.predict_trajectory(X)
+    t = torch.tensor(times, dtype=torch.float64)
+    signal, noise = CosineSchedule().signal(t).numpy(), CosineSchedule().noise(t).numpy()
+    label = p @ clf.embedding_
+    for k in range(7):
+        eps = (z[k] - signal[k] * label[k]) / noise[k]
+        np.testing.assert_allclose(
+            z[k + 1], signal[k + 1] * label[k] + noise[k + 1] * eps, rtol=1e-5, atol=1e-6
+        )

@@ -1,0 +1,209 @@
+"""How the class probabilities of single rows move from noise to label."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sknoprop.inspection._plotting import COLORS, fitted, import_pandas, new_axes, transformed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.lines import Line2D
+    from pandas import DataFrame
+
+__all__ = ["DenoisingDisplay"]
+
+#: What a step of each kind of path is called.
+_LABELS = {"time": "time (0: noise, 1: label)", "blocks": "blocks asked"}
+
+
+class DenoisingDisplay:
+    """Class probabilities of some rows, step by step.
+
+    Either along the time of the paper's trajectories, where a step is what the block owning that
+    time makes of row and latent, or over blocks, where a step is the prediction after one more of
+    them. It is recommended to create one with `from_estimator`.
+
+    Parameters
+    ----------
+    y_proba : array-like of shape (n_steps, n_samples, n_classes)
+        Class probabilities.
+    position : array-like of shape (n_steps,), default=None
+        Where each step is drawn; by default 1, 2, ...
+    classes : array-like of shape (n_classes,), default=None
+        Class labels; by default 0, 1, ...
+    y_true : array-like of shape (n_samples,), default=None
+        True labels, for the titles.
+    xlabel : str, default="step"
+        What a position is.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The first panel.
+    axes_ : ndarray of shape (n_samples,) of matplotlib Axes
+        One panel a row.
+    figure_ : matplotlib Figure
+    lines_ : list of list of matplotlib Line2D
+        For each row the line of each class.
+
+    See Also
+    --------
+    sknoprop.NoPropClassifier.predict_trajectory : Latents and probabilities of trajectories.
+    sknoprop.NoPropClassifier.staged_predict_proba : Probabilities after each block.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.inspection import DenoisingDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = NoPropClassifier("fm", max_iter=5, random_state=0).fit(X, y)
+    >>> display = DenoisingDisplay.from_estimator(clf, X[[0, 75, 149]], y[[0, 75, 149]])
+    >>> display.y_proba.shape
+    (41, 3, 3)
+    """
+
+    ax_: Axes
+    axes_: np.ndarray
+    figure_: Figure | SubFigure
+    lines_: list[list[Line2D]]
+
+    def __init__(
+        self,
+        y_proba: Any,
+        *,
+        position: Any = None,
+        classes: Any = None,
+        y_true: Any = None,
+        xlabel: str = "step",
+    ) -> None:
+        self.y_proba = np.asarray(y_proba, dtype=float)
+        if self.y_proba.ndim != 3:
+            raise ValueError(
+                "y_proba must be of shape (n_steps, n_samples, n_classes). Got an array of shape "
+                f"{self.y_proba.shape}."
+            )
+        n_steps, n_samples, n_classes = self.y_proba.shape
+        self.position = np.arange(1, n_steps + 1) if position is None else np.asarray(position)
+        self.classes = np.arange(n_classes) if classes is None else np.asarray(classes)
+        self.y_true = None if y_true is None else np.asarray(y_true)
+        self.xlabel = xlabel
+        for name, values, expected in (
+            ("position", self.position, n_steps),
+            ("classes", self.classes, n_classes),
+            ("y_true", self.y_true, n_samples),
+        ):
+            if values is not None and len(values) != expected:
+                raise ValueError(f"{name} must be of length {expected}. Got {len(values)}.")
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, along: str = "time"
+    ) -> DenoisingDisplay:
+        """Compute the probabilities of each row of `X` at each step.
+
+        Parameters
+        ----------
+        estimator : NoPropClassifier
+            Fitted, or a fitted pipeline that ends in one.
+        X : array-like of shape (n_samples, n_features)
+            The few rows to be shown.
+        y : array-like of shape (n_samples,), default=None
+            Their true labels.
+        along : {"time", "blocks"}, default="time"
+            Along the time of trajectories (the mean of `n_draws` of them), or over the
+            predictions after each block.
+
+        Returns
+        -------
+        DenoisingDisplay
+        """
+        if along not in _LABELS:
+            raise ValueError(f"along must be 'time' or 'blocks'. Got {along!r}.")
+        needed = "predict_trajectory" if along == "time" else "staged_predict_proba"
+        clf = fitted(estimator, needed, cls.__name__)
+        X = transformed(estimator, X)
+        position = None
+        if along == "time":
+            steps = clf.predict_trajectory(X)
+            position, y_proba = steps.times, steps.probabilities.mean(axis=2)
+        else:
+            y_proba = np.stack(list(clf.staged_predict_proba(X)))
+        return cls(
+            y_proba, position=position, classes=clf.classes_, y_true=y, xlabel=_LABELS[along]
+        )
+
+    def plot(
+        self, ax: Any = None, *, threshold: float = 0.2, class_names: Any = None
+    ) -> DenoisingDisplay:
+        """Draw a panel for each row with a line for each class.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array-like of them, default=None
+            One a row; None for a new figure.
+        threshold : float, default=0.2
+            Classes that never get so likely are drawn in grey and without a name.
+        class_names : array-like of shape (n_classes,), default=None
+            Names to show instead of the class labels.
+
+        Returns
+        -------
+        DenoisingDisplay
+        """
+        names = self.classes if class_names is None else class_names
+        n_samples = self.y_proba.shape[1]
+        self.axes_ = new_axes(ax, n_samples, size=(2.9, 2.8))
+        self.ax_ = self.axes_[0]
+        self.figure_ = self.ax_.figure
+        self.lines_ = []
+        # A class has one colour in all panels; those that matter nowhere need none.
+        shown = np.flatnonzero(self.y_proba.max(axis=(0, 1)) >= threshold)
+        color = {int(c): COLORS[k % len(COLORS)] for k, c in enumerate(shown)}
+        style = {int(c): ("-", "--", ":")[k // len(COLORS) % 3] for k, c in enumerate(shown)}
+        for row, axes in enumerate(self.axes_):
+            lines = []
+            for c, path in enumerate(self.y_proba[:, row].T):
+                named = path.max() >= threshold
+                (line,) = axes.plot(
+                    self.position,
+                    path,
+                    color=color[c] if named else "0.8",
+                    linestyle=style[c] if named else "-",
+                    linewidth=2.0 if named else 1.0,
+                    zorder=3 if named else 2,
+                    label=str(names[c]) if named else "_nolegend_",
+                )
+                lines.append(line)
+            self.lines_.append(lines)
+            axes.set(xlabel=self.xlabel, ylim=(-0.03, 1.03))
+            if self.y_true is not None:
+                (true,) = np.flatnonzero(self.classes == self.y_true[row])
+                axes.set_title(f"true class: {names[true]}", fontsize="medium")
+            axes.legend(loc="best", fontsize="small", frameon=True, framealpha=0.9)
+        self.ax_.set_ylabel("class probability")
+        return self
+
+    def frame(self) -> DataFrame:
+        """Numbers as a data frame.
+
+        Returns
+        -------
+        pandas DataFrame
+            Columns "step", "position", "sample", "class" and "probability".
+        """
+        pd = import_pandas()
+        step, sample, label = np.indices(self.y_proba.shape).reshape(3, -1)
+        return pd.DataFrame(
+            {
+                "step": step,
+                "position": self.position[step],
+                "sample": sample,
+                "class": self.classes[label],
+                "probability": self.y_proba.ravel(),
+            }
+        )

@@ -1,0 +1,192 @@
+"""The points that labels are denoised to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sknoprop.inspection._plotting import fitted, import_pandas, new_axes, whole_ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+    from matplotlib.text import Text
+    from pandas import DataFrame
+
+__all__ = ["EmbeddingDisplay"]
+
+
+class EmbeddingDisplay:
+    """The class embeddings, as a heat map or as images.
+
+    It is recommended to create one with `from_estimator`.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (n_classes, embedding_dim)
+        One row a class.
+    classes : array-like of shape (n_classes,), default=None
+        Class labels; by default 0, 1, ...
+    image_shape : tuple of int, default=None
+        (height, width) or (channels, height, width) of an embedding that is an image.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    im_ : matplotlib AxesImage
+    text_ : list of matplotlib Text
+        Names of the classes, over images.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.inspection import EmbeddingDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = NoPropClassifier(embedding="learned", embedding_dim=4, max_iter=5).fit(X, y)
+    >>> EmbeddingDisplay.from_estimator(clf).embedding.shape
+    (3, 4)
+    """
+
+    ax_: Axes
+    figure_: Figure | SubFigure
+    im_: AxesImage
+    text_: list[Text]
+
+    def __init__(
+        self, embedding: Any, *, classes: Any = None, image_shape: tuple[int, ...] | None = None
+    ) -> None:
+        self.embedding = np.asarray(embedding, dtype=float)
+        self.classes = np.arange(len(self.embedding)) if classes is None else np.asarray(classes)
+        self.image_shape = image_shape
+        if image_shape is not None:
+            if len(image_shape) not in (2, 3):
+                raise ValueError(
+                    "image_shape must be (height, width) or (channels, height, width). Got "
+                    f"{image_shape}."
+                )
+            if np.prod(image_shape) != self.embedding.shape[1]:
+                raise ValueError(
+                    f"image_shape={image_shape} is not of embeddings with "
+                    f"{self.embedding.shape[1]} numbers."
+                )
+            if len(image_shape) == 3 and image_shape[0] not in (1, 3):
+                raise ValueError(f"An image has 1 or 3 channels. Got image_shape={image_shape}.")
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, image_shape: tuple[int, ...] | None = None
+    ) -> EmbeddingDisplay:
+        """Take the embeddings of a fitted classifier.
+
+        Parameters
+        ----------
+        estimator : NoPropClassifier
+            Fitted, or a fitted pipeline that ends in one.
+        image_shape : tuple of int, default=None
+            (height, width) or (channels, height, width), where embeddings are images:
+            prototypes, or images of one's own.
+
+        Returns
+        -------
+        EmbeddingDisplay
+            Prototypes are in the units of the encoder: standardised for a table of pixels.
+        """
+        clf = fitted(estimator, "embedding_", cls.__name__)
+        return cls(clf.embedding_, classes=clf.classes_, image_shape=image_shape)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        kind: str = "auto",
+        n_cols: int = 5,
+        cmap: str | None = None,
+        colorbar: bool = True,
+    ) -> EmbeddingDisplay:
+        """Draw all embeddings.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None for a new figure.
+        kind : {"auto", "heatmap", "images"}, default="auto"
+            "auto" is images if their shape is known.
+        n_cols : int, default=5
+            Images side by side.
+        cmap : str, default=None
+            By default diverging, with white at zero, for a heat map, and grey for images.
+        colorbar : bool, default=True
+            Whether a heat map gets one.
+
+        Returns
+        -------
+        EmbeddingDisplay
+        """
+        if kind not in ("auto", "heatmap", "images"):
+            raise ValueError(f"kind must be 'auto', 'heatmap' or 'images'. Got {kind!r}.")
+        if kind == "images" and self.image_shape is None:
+            raise ValueError("Images need an image_shape.")
+        images = self.image_shape if kind != "heatmap" else None
+        n_rows = -(-len(self.classes) // n_cols)
+        (self.ax_,) = new_axes(ax, size=(5.0, 0.6 + 1.3 * n_rows) if images else (5.0, 3.6))
+        self.figure_ = self.ax_.figure
+        self.text_ = []
+        if images is None:
+            self._heat_map(cmap or "RdBu_r", colorbar)
+        else:
+            self._images(images, n_cols, cmap or "gray_r")
+        return self
+
+    def _heat_map(self, cmap: str, colorbar: bool) -> None:
+        limit = np.abs(self.embedding).max()
+        self.im_ = self.ax_.imshow(
+            self.embedding, cmap=cmap, vmin=-limit, vmax=limit, aspect="auto"
+        )
+        self.ax_.set_yticks(np.arange(len(self.classes)), [str(c) for c in self.classes])
+        whole_ticks(self.ax_)
+        self.ax_.set(xlabel="dimension of the embedding", ylabel="class")
+        if colorbar:
+            self.figure_.colorbar(self.im_, ax=self.ax_)
+
+    def _images(self, image_shape: tuple[int, ...], n_cols: int, cmap: str) -> None:
+        """All images tiled on one axes, the classes' names above them."""
+        n_channels = image_shape[0] if len(image_shape) == 3 else 1
+        height, width = image_shape[-2:]
+        n_cols = min(n_cols, len(self.classes))
+        n_rows = -(-len(self.classes) // n_cols)
+        # Room above each image for the name, and a gap beside it; empty, so transparent.
+        above, beside = 0.3 * height, max(1, width // 8)
+        above = int(np.ceil(above))
+        canvas = np.full((n_rows * (height + above), n_cols * (width + beside), n_channels), np.nan)
+        for k, row in enumerate(self.embedding):
+            top = (k // n_cols) * (height + above) + above
+            left = (k % n_cols) * (width + beside)
+            image = row.reshape(n_channels, height, width).transpose(1, 2, 0)
+            canvas[top : top + height, left : left + width] = image
+            self.text_.append(
+                self.ax_.text(
+                    left + (width - 1) / 2, top - 1, str(self.classes[k]), ha="center", va="bottom"
+                )
+            )
+        if n_channels == 1:
+            self.im_ = self.ax_.imshow(canvas[..., 0], cmap=cmap)
+        else:
+            low, high = self.embedding.min(), self.embedding.max()
+            scaled = (canvas - low) / (high - low)
+            self.im_ = self.ax_.imshow(np.nan_to_num(scaled, nan=1.0))
+        self.ax_.set_axis_off()
+
+    def frame(self) -> DataFrame:
+        """Numbers as a data frame.
+
+        Returns
+        -------
+        pandas DataFrame
+            A row a class, indexed by its label, and a column a dimension.
+        """
+        pd = import_pandas()
+        return pd.DataFrame(self.embedding, index=pd.Index(self.classes, name="class"))
