@@ -174,8 +174,10 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
 def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:
     """Times of a trajectory of `n_steps` steps, from 0 to the horizon.
 
-    For blocks that own single levels these are among the levels (all of them by default); else
-    they are evenly spaced in progress, by default 40 steps.
+    For blocks that own single levels these are among the levels, by default and at most all of
+    them: between its level and the next a block could but repeat its estimate, and a step taken
+    in parts with one estimate is the same step (posteriors compose). Else they are evenly spaced
+    in progress, by default 40 steps.
 
     Returns
     -------
@@ -208,12 +210,12 @@ def trajectory_probabilities(
     Yields
     ------
     Tensor of shape (n_samples, n_classes), float64
-        After each block that takes a step: what it thought of its latent; after the last one:
-        the read-out of the last latent.
+        After each block that takes a step: the mean of what blocks made of the latents so far;
+        after the last one, where the model has a read-out of latents: that of the last latent.
     """
     heads = [take_blocks(model.head, slice(i, i + 1)) for i in range(model.n_blocks)]
     owners = [model.partition.owner(float(t)) for t in times[:-1]]
-    seen: dict[int, Tensor] = {}
+    made: dict[float, Tensor] = {}
 
     def denoise(z: Tensor, t: Tensor) -> Tensor:
         block = model.partition.owner(float(t))
@@ -221,16 +223,20 @@ def trajectory_probabilities(
         position = model.position(t.view(1, 1, 1), own)
         logits = heads[block](features[own], z[None], position)[0]
         arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
-        seen[block] = model.parameterization.probabilities(*arguments).mean(1)
+        made[float(t)] = model.parameterization.probabilities(*arguments).mean(1).double()
         return model.parameterization.label(*arguments)
 
     start = noise[0].expand(features.shape[1], -1, -1)
     steps = noise[1:] if sampler.stochastic else None
-    latents = integrate(sampler, denoise, model.schedule, start, times.to(noise), steps)
-    for k, z in enumerate(latents):
-        if k == len(owners) - 1:
+    times = times.to(noise)
+    total = torch.zeros((), dtype=torch.float64, device=noise.device)
+    for k, z in enumerate(integrate(sampler, denoise, model.schedule, start, times, steps)):
+        # What counts is what was made of the latent at the start of the step: Heun's method asks
+        # at its end too, of a latent that is then left.
+        total = total + made.pop(float(times[k]))
+        is_last = k == len(owners) - 1
+        if is_last and model.readout.reads_latent:
             logits = model.readout(z, model.embedding.weight)
             yield torch.softmax(logits.double(), -1).mean(1)
-        elif owners[k + 1] != owners[k]:
-            stage = seen[owners[k]].double()
-            yield stage / stage.sum(-1, keepdim=True)
+        elif is_last or owners[k + 1] != owners[k]:
+            yield total / total.sum(-1, keepdim=True)
