@@ -139,9 +139,10 @@ default="auto"
         and their mean embedding, or a velocity in the span of the embeddings (the paper's
         choice for "fm").
 
-    readout : {"linear", "posterior"}, default="linear"
-        How a trajectory's last latent is turned into class probabilities, see
-        `sknoprop.readouts`. The class kernel does not need it.
+    readout : {"denoiser", "linear", "posterior"}, default="denoiser"
+        How a trajectory gives class probabilities, see `sknoprop.readouts`: "denoiser" is the
+        mean over its steps of those that blocks denoise by; the paper's "linear" and "posterior"
+        are trained to read the last latent. The class kernel does not need it.
 
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the layers on the input. With the light head the last is the layer that the
@@ -178,8 +179,8 @@ default="auto"
         "probability-flow" for "ct" and "euler" for "fm".
 
     n_steps : int or None, default=None
-        Number of steps of a trajectory. None is one step a block for "dt", which cannot take
-        more, and 40 for the others.
+        Number of steps of a trajectory. None is one step a block for "dt", whose blocks know one
+        noise level each, so that more steps change nothing, and 40 for the others.
 
     n_draws : int, default=4
         Noise draws for a class kernel (in antithetic pairs), or number of trajectories. They
@@ -361,7 +362,7 @@ default="auto"
         encoder="auto",
         image_shape=None,
         parameterization="label",
-        readout="linear",
+        readout="denoiser",
         hidden_layer_sizes="auto",
         n_bins=8,
         head="light",
@@ -678,9 +679,9 @@ default="auto"
         """Class probabilities after each block.
 
         By class kernels: the mean of the estimates of the blocks so far. Along trajectories:
-        what each block that takes a step made of the latents of its last one, and for the last
-        of them the read-out instead. With fewer steps than blocks (`n_steps`) some blocks take
-        none, and there are fewer stages than blocks.
+        the mean of what blocks made of the latents so far, and for the last of them the read-out
+        instead, if `readout` is not "denoiser". With fewer steps than blocks (`n_steps`) some
+        blocks take none, and there are fewer stages than blocks.
 
         Parameters
         ----------
@@ -769,9 +770,8 @@ default="auto"
         -------
         Trajectories
             Times, latents and class probabilities. The probabilities at a time are those that
-            the block owning it reads off row and latent; at the last time they are the
-            read-out's, and their mean over draws is `predict_proba` of
-            ``inference="trajectory"``.
+            the block owning it reads off row and latent; at the last time, which no block owns,
+            they are those of a read-out of the latent alone.
         """
         X = self._check(X)
         times, run = self._sampling()

@@ -178,8 +178,10 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
 def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:
     """Times of a trajectory of `n_steps` steps, from 0 to the horizon.
 
-    For blocks that own single levels these are among the levels (all of them by default); else
-    they are evenly spaced in progress, by default 40 steps.
+    For blocks that own single levels these are among the levels, by default and at most all of
+    them: between its level and the next a block could but repeat its estimate, and a step taken
+    in parts with one estimate is the same step (posteriors compose). Else they are evenly spaced
+    in progress, by default 40 steps.
 
     Returns
     -------
@@ -202,8 +204,8 @@ class _Denoiser:
         self.model = model
         self.features = features
         self.heads = [take_blocks(model.head, slice(i, i + 1)) for i in range(model.n_blocks)]
-        #: What each block last made of a latent: shape (n_samples, n_draws, n_classes).
-        self.seen: dict[int, Tensor] = {}
+        #: What was last made of a latent at each time: shape (n_samples, n_draws, n_classes).
+        self.made: dict[float, Tensor] = {}
 
     def __call__(self, z: Tensor, t: Tensor) -> Tensor:
         model = self.model
@@ -212,7 +214,7 @@ class _Denoiser:
         position = model.position(t.view(1, 1, 1), own)
         logits = self.heads[block](self.features[own], z[None], position)[0]
         arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
-        self.seen[block] = model.parameterization.probabilities(*arguments)
+        self.made[float(t)] = model.parameterization.probabilities(*arguments)
         return model.parameterization.label(*arguments)
 
 
@@ -243,19 +245,23 @@ def trajectory_probabilities(
     Yields
     ------
     Tensor of shape (n_samples, n_classes), float64
-        After each block that takes a step: what it thought of its latent; after the last one:
-        the read-out of the last latent.
+        After each block that takes a step: the mean of what blocks made of the latents so far;
+        after the last one, where the model has a read-out of latents: that of the last latent.
     """
     denoise = _Denoiser(model, features)
     owners = [model.partition.owner(float(t)) for t in times[:-1]]
     _, latents = _latents(denoise, sampler, times, noise)
+    total = torch.zeros((), dtype=torch.float64, device=noise.device)
     for k, z in enumerate(latents):
-        if k == len(owners) - 1:
+        # What counts is what was made of the latent at the start of the step: Heun's method asks
+        # at its end too, of a latent that is then left.
+        total = total + denoise.made.pop(float(times[k].to(noise))).mean(1).double()
+        is_last = k == len(owners) - 1
+        if is_last and model.readout.reads_latent:
             logits = model.readout(z, model.embedding.weight)
             yield torch.softmax(logits.double(), -1).mean(1)
-        elif owners[k + 1] != owners[k]:
-            stage = denoise.seen[owners[k]].mean(1).double()
-            yield stage / stage.sum(-1, keepdim=True)
+        elif is_last or owners[k + 1] != owners[k]:
+            yield total / total.sum(-1, keepdim=True)
 
 
 def trajectory_steps(
@@ -276,7 +282,6 @@ def trajectory_steps(
     latents = [start, *following]
     for z, t in zip(latents[:-1], times.to(noise)[:-1], strict=True):
         denoise(z, t)
-        seen = denoise.seen[model.partition.owner(float(t))]
-        yield torch.cat([z, seen], -1).double()
+        yield torch.cat([z, denoise.made[float(t)]], -1).double()
     logits = model.readout(latents[-1], model.embedding.weight)
     yield torch.cat([latents[-1].double(), torch.softmax(logits.double(), -1)], -1)

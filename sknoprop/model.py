@@ -121,12 +121,18 @@ class NoPropModel(nn.Module):
         """Whether blocks have a learned embedding or schedule in common."""
         return self.embedding.trainable or self.schedule.trainable
 
+    @property
+    def trains_readout(self) -> bool:
+        """Whether the loss has a term for the read-out."""
+        wanted = self.variant.trains_readout and self.readout.reads_latent
+        return wanted or self.embedding.trainable
+
     def unfreeze(self) -> None:
         """Let gradients reach what training moves, and nothing else."""
         self.requires_grad_(True)
         self.schedule.requires_grad_(self.schedule.trainable)
         # Without a term that trains the read-out it stays what it starts as: the exact posterior.
-        self.readout.requires_grad_(self.variant.trains_readout or self.embedding.trainable)
+        self.readout.requires_grad_(self.trains_readout)
 
     def block_tensors(self) -> dict[str, Tensor]:
         """Parameters and running moments that belong to single blocks, by name.
@@ -212,22 +218,20 @@ class NoPropModel(nn.Module):
         logits = self.head(self.encoder(inputs), z, position)
         loss = self.variant.denoising_loss(path, weight, logits, z, levels, u[:, None], draws.eps)
         blocks = self.loss_weight * mean_over_rows(loss, sample_weight)
-        zero = blocks.new_zeros(())
-        if self.variant.trains_readout:
+        readout = zero = blocks.new_zeros(())
+        if self.trains_readout and self.variant.trains_readout:
             last_signal, last_noise = constants.last if constants else self._last_level()
             last = last_signal * u + last_noise * draws.last
             miss = nn.functional.cross_entropy(self.readout(last, weight), y, reduction="none")
             readout = mean_over_rows(miss[None, :, None], sample_weight)[0]
-        else:
-            readout = zero
-            if self.embedding.trainable:
-                # The paper's extrapolation term: the label read off each block's own estimate.
-                at = levels.t[..., None]
-                guess = self.parameterization.label(logits, z, at, weight, self.schedule)
-                log_p = torch.log_softmax(self.readout(guess, weight), -1)
-                miss = -log_p.gather(-1, y.view(1, -1, 1, 1).expand(*log_p.shape[:-1], 1))
-                miss = mean_over_rows(miss.squeeze(-1), sample_weight)
-                blocks = blocks + self.partition.span.length * miss
+        elif self.trains_readout:
+            # The paper's extrapolation term: the label read off each block's own estimate.
+            at = levels.t[..., None]
+            guess = self.parameterization.label(logits, z, at, weight, self.schedule)
+            log_p = torch.log_softmax(self.readout(guess, weight), -1)
+            miss = -log_p.gather(-1, y.view(1, -1, 1, 1).expand(*log_p.shape[:-1], 1))
+            miss = mean_over_rows(miss.squeeze(-1), sample_weight)
+            blocks = blocks + self.partition.span.length * miss
         prior = zero
         if self.shares_parameters:
             divergence = prior_divergence(self.schedule, u)

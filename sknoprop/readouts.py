@@ -1,4 +1,4 @@
-"""Read-outs: class probabilities from the last latent of a trajectory.
+"""Read-outs: class probabilities at the end of a trajectory.
 
 The last latent is ``z ~ N(signal * W[y], noise**2 I)`` given its class, so the exact posterior
 under the class frequencies is a softmax of a *linear* function of z::
@@ -9,6 +9,12 @@ under the class frequencies is a softmax of a *linear* function of z::
 The paper's linear read-out (eq. 14) is trained; here it starts at that optimum, so that it is
 right even where the data are too few to train it. `PosteriorReadout` is the paper's second form
 (eq. 15-16).
+
+Either turns each trajectory into one class, all but certain, however doubtful the input: a
+trajectory *samples* ``P(y | x)``, and the mean of a few samples is a poor estimate of it.
+`DenoiserReadout` reads no latent. With ``P(y | x, z_t)``, the probabilities that each step is
+taken by, ``E[P(y | x, z_t) | x] = P(y | x)`` at every step (the law of total expectation): so their
+mean over the steps estimates the same, and varies less the more of them see noise.
 """
 
 from __future__ import annotations
@@ -18,7 +24,14 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-__all__ = ["READOUTS", "LinearReadout", "PosteriorReadout", "Readout", "gaussian_class_logits"]
+__all__ = [
+    "READOUTS",
+    "DenoiserReadout",
+    "LinearReadout",
+    "PosteriorReadout",
+    "Readout",
+    "gaussian_class_logits",
+]
 
 
 def gaussian_class_logits(
@@ -31,6 +44,9 @@ def gaussian_class_logits(
 
 class Readout(nn.Module, ABC):
     """Class logits of the last latent."""
+
+    #: Whether predictions are made of them, and not of what the denoiser said on the way.
+    reads_latent = True
 
     @abstractmethod
     def forward(self, z: Tensor, weight: Tensor) -> Tensor:
@@ -101,8 +117,24 @@ class PosteriorReadout(Readout):
         return gaussian_class_logits(y_hat, weight, 1.0, self.sigma)
 
 
+class DenoiserReadout(LinearReadout):
+    """No read-out: the mean of the class probabilities over all denoising steps.
+
+    With a fixed embedding nothing is left to train. A learned one needs a read-out in its loss,
+    lest all embeddings fall into one: the linear one then has that part, and only that.
+
+    Parameters
+    ----------
+    weight, prior, signal, noise
+        As for `LinearReadout`.
+    """
+
+    reads_latent = False
+
+
 #: Names a user may give for a read-out.
 READOUTS: dict[str, type[LinearReadout] | type[PosteriorReadout]] = {
+    "denoiser": DenoiserReadout,
     "linear": LinearReadout,
     "posterior": PosteriorReadout,
 }

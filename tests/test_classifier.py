@@ -427,7 +427,7 @@ def test_embedding_is_reported(iris):
         ({"embedding": "onehot"}, r"'embedding'.*'one-hot'.*Got 'onehot'"),
         ({"embedding_dim": 0}, r"'embedding_dim'.*Got 0"),
         ({"parameterization": "noise"}, r"'parameterization'.*'label'.*'velocity'"),
-        ({"readout": "none"}, r"'readout'.*'linear'.*'posterior'"),
+        ({"readout": "none"}, r"'readout'.*'denoiser'.*'linear'.*'posterior'"),
         ({"hidden_layer_sizes": ()}, r"'hidden_layer_sizes'.*non-empty"),
         ({"hidden_layer_sizes": (16, 0)}, r"'hidden_layer_sizes'.*positive.*\(16, 0\)"),
         ({"hidden_layer_sizes": -1}, r"'hidden_layer_sizes'.*Got -1"),

@@ -83,16 +83,16 @@ PLAIN = {
 @pytest.mark.parametrize(
     "params",
     [
-        {"variant": "dt", "embedding": "learned"},
+        {"variant": "dt", "embedding": "learned", "readout": "linear"},
         {"variant": "ct", "embedding": "learned"},
         {"variant": "fm", "embedding": "learned"},
         {"variant": "dt", "embedding": "prototype"},
-        {"variant": "fm", "embedding": "prototype", "n_blocks": 3},
+        {"variant": "fm", "embedding": "prototype", "n_blocks": 3, "readout": "linear"},
         {"variant": "ct", "schedule": "learned", "embedding": "learned"},
         {"variant": "ct", "schedule": "learned", "n_blocks": 1},
         {"variant": "dt", "partition": "information", "schedule": "sigmoid"},
         {"variant": "dt", "schedule": "straight"},
-        {"variant": "ct", "schedule": "linear"},
+        {"variant": "ct", "schedule": "linear", "readout": "linear"},
         {"variant": "fm", "schedule": "cosine", "partition": "uniform"},
         {"variant": "fm", "parameterization": "velocity"},
         # One network for all times learns slowly.
@@ -118,19 +118,17 @@ def test_every_choice_learns(params, digits):
         assert proba.min() >= 0.0
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "euler", "heun", "probability-flow"])
-@pytest.mark.parametrize("n_steps", [1, 2, 5, 10, 40])
-def test_samplers_hold_at_any_number_of_steps(fitted_flow, digits, sampler, n_steps):
-    _, X_test, _, y_test = digits
-    clf = fitted_flow.set_params(sampler=sampler, n_steps=n_steps)
-    assert clf.score(X_test, y_test) >= 0.94
-
-
-@pytest.fixture(scope="module")
-def fitted_flow(digits):
-    X_train, _, y_train, _ = digits
-    clf = NoPropClassifier("fm", inference="trajectory", max_iter=25, random_state=0)
-    return clf.fit(X_train, y_train)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_samplers_hold_at_any_number_of_steps(variant, digits):
+    X_train, X_test, y_train, y_test = digits
+    clf = NoPropClassifier(variant, inference="trajectory", max_iter=25, random_state=0)
+    clf.fit(X_train, y_train)
+    for sampler in ("ancestral", "euler", "heun", "probability-flow"):
+        for n_steps in (1, 2, 5, 10, 40):
+            proba = clf.set_params(sampler=sampler, n_steps=n_steps).predict_proba(X_test)
+            assert np.mean(proba.argmax(1) == y_test) >= 0.95, (sampler, n_steps)
+            # The read-out of the last latent has 0.13 to 0.6 with these fits.
+            assert log_loss(y_test, proba) < 0.12, (sampler, n_steps)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -124,6 +124,7 @@ def test_early_stopping_block_by_block(variant, data, tmp_path):
     X, y = data
     options = SMALL | {
         "dtype": "float64",
+        "readout": "linear",
         "early_stopping": True,
         "learning_rate": "constant",
         "learning_rate_init": 0.05,

@@ -72,6 +72,7 @@ def test_predictions_are_the_same_to_the_last_bit(variant, embedding, head, dtyp
 @pytest.mark.parametrize(
     "params",
     [
+        {"readout": "linear"},
         {"readout": "posterior"},
         {"variant": "ct", "schedule": "learned", "readout": "posterior"},
         {"variant": "ct", "schedule": "learned", "parameterization": "velocity"},

@@ -1,10 +1,13 @@
 """Read-outs against Bayes' rule."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.stats import multivariate_normal
 
+from sknoprop import NoPropClassifier
 from sknoprop.readouts import LinearReadout, PosteriorReadout, gaussian_class_logits
+from tests.models import toy_data, toy_draws, toy_model
 
 WEIGHT = torch.tensor([[1.0, 0.5], [-1.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
 PRIOR = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
@@ -53,3 +56,81 @@ def test_gaussian_logits_differ_as_log_densities():
     )
     difference = logits - density
     np.testing.assert_allclose(difference, difference[:, :1].repeat(3, 1))
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_the_denoisers_is_the_mean_of_what_blocks_say(variant):
+    """By Euler's and the ancestral method one evaluation a step: collected and averaged."""
+    X, y = toy_data(n=60)
+    options = {"inference": "trajectory", "n_draws": 3, "n_steps": 6, "dtype": "float64"}
+    clf = NoPropClassifier(variant, n_blocks=3, max_iter=3, random_state=0, **options).fit(X, y)
+    said = []
+    clf.blocks_.encoder.register_forward_hook(lambda *_: said.clear())
+    original = type(clf.blocks_.head).forward
+
+    def listen(head, *arguments):
+        logits = original(head, *arguments)
+        said.append(torch.softmax(logits[0], -1).mean(1)[:5].numpy())
+        return logits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(clf.blocks_.head), "forward", listen)
+        stages = list(clf.staged_predict_proba(X[:5]))
+    assert len(said) == (3 if variant == "dt" else 6)
+    assert len(stages) == 3
+    for number, stage in enumerate(stages, 1):
+        steps = said[: len(said) * number // 3]
+        np.testing.assert_allclose(stage, np.mean(steps, axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(clf.predict_proba(X[:5]), stages[-1])
+
+
+def test_looks_ahead_do_not_count():
+    """Heun's method with the last step alone is Euler's; its first estimates are Euler's too."""
+    X, y = toy_data(n=60)
+    options = {"inference": "trajectory", "n_steps": 1, "dtype": "float64"}
+    clf = NoPropClassifier("fm", n_blocks=2, max_iter=3, random_state=0, **options).fit(X, y)
+    first = clf.set_params(sampler="heun").predict_proba(X)
+    np.testing.assert_array_equal(first, clf.set_params(sampler="euler").predict_proba(X))
+    clf.set_params(n_steps=2)
+    euler = next(clf.staged_predict_proba(X))
+    np.testing.assert_array_equal(
+        next(clf.set_params(sampler="heun").staged_predict_proba(X)), euler
+    )
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "euler", "heun", "probability-flow"])
+def test_blocks_of_one_level_take_one_step_each(sampler):
+    X, y = toy_data(n=60)
+    clf = NoPropClassifier("dt", n_blocks=3, max_iter=3, random_state=0, inference="trajectory")
+    clf.set_params(sampler=sampler).fit(X, y)
+    most = clf.predict_proba(X)
+    np.testing.assert_array_equal(clf.set_params(n_steps=40).predict_proba(X), most)
+    assert not np.array_equal(clf.set_params(n_steps=2).predict_proba(X), most)
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+@pytest.mark.parametrize("embedding", ["one-hot", "learned"])
+def test_without_a_read_out_only_a_learned_embedding_needs_one(variant, embedding):
+    options = {"variant": variant, "embedding": embedding, "embedding_dim": 4}
+    model, inputs, y = toy_model(readout="denoiser", **options)
+    linear, _, _ = toy_model(readout="linear", **options)
+    draws = toy_draws(model, len(y))
+    losses, expected = model.losses(inputs, y, draws), linear.losses(inputs, y, draws)
+    if embedding == "learned":
+        assert model.trains_readout
+        torch.testing.assert_close(losses.total(), expected.total())
+    else:
+        assert not any(p.requires_grad for p in model.readout.parameters())
+        assert float(losses.readout) == 0.0
+    torch.testing.assert_close(losses.blocks, expected.blocks)
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_blocks_do_not_depend_on_the_read_out(variant):
+    X, y = toy_data(n=60)
+    found = [
+        NoPropClassifier(variant, readout=readout, max_iter=3, random_state=0).fit(X, y)
+        for readout in ("denoiser", "linear", "posterior")
+    ]
+    for clf in found[1:]:
+        np.testing.assert_array_equal(clf.predict_proba(X), found[0].predict_proba(X))

@@ -71,6 +71,25 @@ def test_posterior_has_the_papers_coefficients():
     assert float(q.label) == pytest.approx(1.0, abs=0.02), "the last block's weight ends at 1"
 
 
+@pytest.mark.parametrize("name", ["ancestral", "probability-flow"])
+def test_a_step_in_parts_with_one_estimate_is_the_same_step(schedule, name):
+    """Mean and variance of z_0.6 given z_0.2, by way of z_0.35 or at once, the label held."""
+    u, z = torch.tensor([0.7, -1.3], dtype=F64), torch.tensor([0.2, 1.1], dtype=F64)
+    sampler = SAMPLERS[name]()
+
+    def step(z, t, s, eps):
+        times = scalar(t), scalar(s)
+        return sampler.step(lambda z, t: u, schedule, z, *times, torch.full_like(z, eps))
+
+    mean = step(step(z, 0.2, 0.35, 0.0), 0.35, 0.6, 0.0)
+    torch.testing.assert_close(mean, step(z, 0.2, 0.6, 0.0))
+    # Steps are linear in their noise: unit noise in each part, the squares of what it moves.
+    first = step(step(z, 0.2, 0.35, 1.0), 0.35, 0.6, 0.0) - mean
+    second = step(step(z, 0.2, 0.35, 0.0), 0.35, 0.6, 1.0) - mean
+    at_once = step(z, 0.2, 0.6, 1.0) - mean
+    torch.testing.assert_close(first.square() + second.square(), at_once.square())
+
+
 def test_forward_marginals_match_a_simulated_chain():
     """Noise a label step by step, by q(z_{t-1} | z_t), and compare moments at every step."""
     rng = np.random.default_rng(0)
@@ -153,6 +172,30 @@ def test_ancestral_sampler_recovers_the_posterior(schedule):
     *_, z = integrate(SAMPLERS["ancestral"](), problem.denoise, schedule, z0, times, noise)
     deviation = math.sqrt(0.7 * 0.3 / n)
     assert abs(float((z > 0).double().mean()) - 0.7) < 4 * deviation + 0.003
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_the_denoiser_says_the_posterior_at_every_step(schedule, name):
+    """The law of total expectation, E[P(1 | x, z_t)] = P(1 | x), that its read-out rests on."""
+    problem = TwoClasses(schedule)
+    n, times = 4000, time_grid(schedule, 600)
+    eps = torch.randn(len(times), n, 1, generator=torch.Generator().manual_seed(0), dtype=F64)
+    said = {}
+
+    def denoise(z, t):
+        label = problem.denoise(z, t)
+        said[float(t)] = 0.5 * (1.0 + label)
+        return label
+
+    list(integrate(SAMPLERS[name](), denoise, schedule, evenly_spread_normals(n), times, eps))
+    # Draws of noise: four standard deviations, and what 600 steps are away from the limit.
+    deviation = math.sqrt(0.7 * 0.3 / n) if name == "ancestral" else 0.0
+    for t in times[:-1:50]:
+        assert abs(float(said[float(t)].mean()) - 0.7) < 4 * deviation + 0.01
+    # Each step varies more from trajectory to trajectory than one before it.
+    spread = [float(said[float(t)].std()) for t in times[[1, 200, 400, -2]]]
+    assert spread == sorted(spread)
+    assert spread[0] < 0.1 < 0.3 < spread[-1]
 
 
 def test_reverse_sde_without_noise_is_not_the_flow(schedule):

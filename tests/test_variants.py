@@ -54,7 +54,7 @@ def cross_entropy(model, z, y):
 @pytest.mark.parametrize("embedding", ["one-hot", "learned"])
 def test_discrete_time_loss_is_equation_8(embedding):
     model, inputs, y = toy_model(
-        variant="dt", embedding=embedding, embedding_dim=4, loss_weight=0.1
+        variant="dt", embedding=embedding, embedding_dim=4, loss_weight=0.1, readout="linear"
     )
     draws = toy_draws(model, len(y))
     _, _, logits, u = logits_of(model, inputs, y, draws)
@@ -301,7 +301,7 @@ def test_projection_is_the_nearest_point_of_the_simplex():
 @pytest.mark.parametrize("schedule", ["cosine", "learned"])
 def test_constants_change_nothing(variant, schedule):
     """What training computes once is what each step would compute."""
-    model, inputs, y = toy_model(variant=variant, schedule=schedule)
+    model, inputs, y = toy_model(variant=variant, schedule=schedule, readout="linear")
     draws = toy_draws(model, len(y))
     constants = model.constants()
     assert (constants is None) == (schedule == "learned")

@@ -15,7 +15,8 @@ from tests.models import toy_data, toy_draws, toy_model
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
 OPTIONS = [
     {"variant": "dt"},
-    {"variant": "ct"},
+    {"variant": "dt", "readout": "linear"},
+    {"variant": "ct", "readout": "posterior"},
     {"variant": "fm"},
     {"variant": "fm", "embedding": "learned", "embedding_dim": 4},
     {"variant": "ct", "schedule": "learned"},
