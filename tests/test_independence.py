@@ -197,7 +197,7 @@ FOREIGN = {
     },
     # matplotlib and pandas only where they are asked for, see test_inspection.py.
     "inspection": {"matplotlib", "numpy", "pandas", "sklearn", "torch", "types"},
-    "classifier": {"numpy", "sklearn", "skorch", "torch"},
+    "classifier": {"numpy", "os", "sklearn", "skorch", "torch"},
     "__init__": set(),
     "_version": set(),
 }

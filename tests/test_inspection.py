@@ -147,7 +147,7 @@ def test_inspection_sees_public_names_only():
 
 
 def test_denoising_along_time_is_the_mean_trajectory():
-    clf = fit("fm", n_steps=6, n_draws=4)
+    clf = fit("fm", n_steps=6, n_draws=4, readout="linear")
     display = DenoisingDisplay.from_estimator(clf, X[::50], y[::50]).plot()
     times, _, proba = clf.predict_trajectory(X[::50])
     np.testing.assert_array_equal(display.position, times)

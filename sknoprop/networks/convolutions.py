@@ -2,7 +2,8 @@
 
 Convolutions go block by block: what they compute is large enough for a call of its own, and a
 grouped convolution of all blocks takes a third longer on a CPU, see
-``benchmarks/stacked_convolutions.py``. Layers here map a list of one tensor a block to another; `ConvPath` stacks the last of them.
+``benchmarks/stacked_convolutions.py``. Layers here map a list of one tensor a block to another;
+`ConvPath` stacks the last of them.
 """
 
 from __future__ import annotations
