@@ -59,6 +59,10 @@ class LazyImages:
     looked at. It is indexed as an array is, by slices, numbers or masks, which loads nothing: so
     it goes through `cross_val_score` and `GridSearchCV`.
 
+    What transforms draw from torch's global generator is decided by `random_state` in `fit`; in
+    prediction it is the same each time, but depends on the rows that are loaded together. So leave
+    random transforms out of data that are predicted.
+
     Parameters
     ----------
     dataset : torch.utils.data.Dataset
@@ -125,7 +129,8 @@ class LazyImages:
     @property
     def targets(self) -> np.ndarray:
         """Labels of the images, of the data set's attribute `targets` if it has one."""
-        if hasattr(self.dataset, "targets"):
+        changed = getattr(self.dataset, "target_transform", None)
+        if hasattr(self.dataset, "targets") and changed is None:
             return np.asarray(self.dataset.targets)[self.indices]
         with seeded(0, torch.device("cpu")):  # images come along, and their transforms may draw
             return np.array([self.dataset[int(index)][1] for index in self.indices])
@@ -240,6 +245,8 @@ def _expected_shape(estimator: Any) -> tuple[int, ...] | None:
 
 
 def _check_lazy(estimator: Any, X: LazyRows, y: Any, reset: bool) -> Any:
+    if reset and hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
     if len(X) == 0:
         raise ValueError("X must have a row. Got LazyImages without any.")
     check_n_features(estimator, X, reset=reset)

@@ -298,7 +298,8 @@ def check_unchanged(before: Mapping[str, Any], params: Mapping[str, Any]) -> Non
 def built_with(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that `check_unchanged` compares, safe from changes in place."""
     return {
-        name: params[name] if isinstance(params[name], torch.nn.Module) else deepcopy(params[name])
+        # Networks, and what makes them, are themselves: no copy would equal them.
+        name: params[name] if callable(params[name]) else deepcopy(params[name])
         for name in MODEL_PARAMETERS
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +29,7 @@ from sknoprop.networks import (
     NumberEncoding,
     is_frozen,
 )
+from sknoprop.networks.convolutions import MIN_SIDE
 from sknoprop.networks.stacked import Generators
 from sknoprop.parameterizations import PARAMETERIZATIONS
 from sknoprop.partition import Partition
@@ -43,8 +43,8 @@ __all__ = ["Encoding", "assemble_model", "build_model"]
 #: What inputs are turned into once for all blocks.
 Encoding = NumberEncoding | ImageEncoding | FrozenEncoding
 
-#: Rows that prototypes are looked for among, at most.
-MAX_PROTOTYPES = 2**16
+#: Rows that prototypes are looked for among, at most; fewer of large images, for their numbers.
+MAX_PROTOTYPES, MAX_NUMBERS = 2**16, 2**28
 
 
 def build_model(
@@ -126,7 +126,8 @@ def assemble_model(
     ----------
     params : dict
         Of the parameters of `NoPropClassifier`, "variant", "parameterization", "readout", "head",
-        "encoder", "hidden_layer_sizes", "dropout", "batch_norm", "loss_weight" and "dtype".
+        "embedding", "encoder", "hidden_layer_sizes", "dropout", "batch_norm", "loss_weight" and
+        "dtype".
     schedule : Schedule
     encoding : NumberEncoding, ImageEncoding or FrozenEncoding
     embedding : ClassEmbedding
@@ -157,9 +158,15 @@ def assemble_model(
         sizes = params["hidden_layer_sizes"]
         encoder = Encoder(encoding, sizes, generators, dropout, normalize, path)
         latent_path = {}
-        if params["head"] == "paper" and _has_image_latents(encoding, embedding):
-            shape = cast(ImageEncoding, encoding).shape
-            latent_path["latent_path"] = PATHS["cnn"](shape, generators)
+        # The paper's way with noised images, where they are large enough for a path.
+        if (
+            params["head"] == "paper"
+            and isinstance(params["embedding"], str)
+            and params["embedding"] == "prototype"
+            and isinstance(encoding, ImageEncoding)
+            and min(encoding.shape[1:]) >= MIN_SIDE
+        ):
+            latent_path["latent_path"] = PATHS["cnn"](encoding.shape, generators)
         head = HEADS[params["head"]](
             encoder.n_out,
             embedding.dim,
@@ -198,12 +205,6 @@ def _path(
     return CustomPath(encoder, generators, inputs)
 
 
-def _has_image_latents(encoding: Encoding, embedding: ClassEmbedding) -> bool:
-    """Whether class embeddings are trained images, as the paper's prototypes are."""
-    is_image = isinstance(encoding, ImageEncoding) and embedding.dim == encoding.n_out
-    return is_image and embedding.trainable
-
-
 def _embedding(
     params: dict[str, Any],
     encoding: Encoding,
@@ -227,14 +228,18 @@ def _embedding(
             f"Got rows of {len(np.unique(y))} of {n_classes} classes."
         )
     some = np.arange(len(X))
-    if len(X) > MAX_PROTOTYPES:  # evenly spaced ones, and one of each class
-        some = np.linspace(0, len(X) - 1, MAX_PROTOTYPES).astype(int)
+    most = min(MAX_PROTOTYPES, max(MAX_NUMBERS // encoding.n_out, 1))
+    if len(X) > most:  # evenly spaced ones, and one of each class
+        some = np.linspace(0, len(X) - 1, most).astype(int)
         some = np.union1d(some, np.unique(y, return_index=True)[1])
-    standard = [
-        encoding.standardize(torch.as_tensor(np.array(X[index]))).float()
-        for index in np.array_split(some, math.ceil(len(some) / 4096))
-    ]
-    return prototype_embedding(torch.cat(standard), torch.as_tensor(y[some]), n_classes)
+    standard: Tensor | None = None
+    size = max(2**22 // X.shape[1], 1)
+    for start in range(0, len(some), size):
+        part = encoding.standardize(torch.as_tensor(np.array(X[some[start : start + size]])))
+        if standard is None:
+            standard = torch.empty(len(some), part.shape[1])
+        standard[start : start + size] = part
+    return prototype_embedding(cast(Tensor, standard), torch.as_tensor(y[some]), n_classes)
 
 
 def _cast(model: NoPropModel, dtype: torch.dtype) -> None:

@@ -940,6 +940,7 @@ default="auto"
         state = dict(state)
         warn_of_version(type(self).__name__, state.pop("_sknoprop_version", "unknown"))
         if "blocks_" in state:
+            state.setdefault("image_shape_", None)  # pickled before there were images
             state["blocks_"] = unpickled_model(state["blocks_"])
             state["_trained"] = Trained(state["history_"])
         super().__setstate__(state)

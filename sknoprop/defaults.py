@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sknoprop._parameters import layer_sizes
+from sknoprop.networks import is_frozen
 
 __all__ = ["fill_in"]
 
@@ -65,7 +66,8 @@ def fill_in(
     }
     filled = params | {k: v for k, v in automatic.items() if params[k] == "auto"}
     # A path of images costs some fifty times what dense layers do, and learns more in an epoch.
-    most = 50 if encoder == "mlp" else 20
+    on_images = params["image_shape"] is not None and encoder != "mlp"
+    most = 20 if on_images and not is_frozen(encoder) else 50
     n_epochs = most * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)) if deep else 30
     if params["learning_rate"] == "constant":
         n_epochs = 200  # an upper bound: it ends where losses do not fall any more

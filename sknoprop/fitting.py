@@ -20,6 +20,7 @@ from sknoprop._parameters import OPTIMIZERS
 from sknoprop.inference import MAX_CANDIDATES
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
+from sknoprop.networks import FrozenEncoding
 from sknoprop.parallel import block_groups, train_groups
 from sknoprop.training import EpochBar, LazyInputs, Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
@@ -252,7 +253,8 @@ def tensors(X: np.ndarray | LazyRows, size: int, device: torch.device) -> Iterat
 def _on_device(model: NoPropModel, data: Data) -> Rows:
     device = model.embedding.weight.device
     inputs: Tensor | LazyInputs
-    if isinstance(data.X, LazyRows):
+    # Features of a frozen network are small, and not to be computed in each epoch.
+    if isinstance(data.X, LazyRows) and not isinstance(model.encoder.encoding, FrozenEncoding):
         X = data.X
 
         def load(index: np.ndarray) -> Tensor:

@@ -6,6 +6,8 @@ learnt, a read-out of the last latent, and its cross-entropy propagated through 
 and the cross-entropy of the read-out propagated by the adjoint equations (torchdiffeq).
 """
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,8 +15,26 @@ from torch import nn
 from sknoprop._inputs import check_data
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
-from sknoprop.networks.stacked import StackedDropout, take_blocks
+from sknoprop.networks.stacked import STACKED, StackedDropout
 from sknoprop.training.seeds import Seeds
+
+
+def one_block(module, block):
+    """One block of a stack, for gradients to come back to the stack from."""
+    taken = copy.copy(module)
+    part = slice(block, block + 1)
+    if isinstance(module, STACKED):
+        taken._parameters, taken._buffers = {}, {}
+        tensors = (*module._parameters.items(), *module._buffers.items())
+        # Plain attributes: a parameter made of a slice would be one of its own.
+        taken.__dict__ |= {name: None if t is None else t[part] for name, t in tensors}
+    if isinstance(module, StackedDropout) and module.generators is not None:
+        taken.generators = module.generators[part]
+    taken._modules = {
+        name: None if child is None else one_block(child, block)
+        for name, child in module._modules.items()
+    }
+    return taken
 
 
 class Backprop(nn.Module):
@@ -31,7 +51,7 @@ class Backprop(nn.Module):
         z = noise.expand(len(inputs), -1)
         for block, gate in enumerate(self.gates.tanh()):
             part = slice(block, block + 1)
-            logits = take_blocks(model.head, part)(features[part], z[None, :, None], None)
+            logits = one_block(model.head, block)(features[part], z[None, :, None], None)
             label = logits[0, :, 0].softmax(-1) @ model.embedding.weight
             z = (1 - gate) * z + gate * label
         return model.readout(z, model.embedding.weight)

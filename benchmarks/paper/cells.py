@@ -83,6 +83,8 @@ def parameters(data, method, embedding, size):
     params = paper_parameters({"backprop": "dt", "adjoint": "ct"}.get(method, method))
     params["embedding"] = {"dim=20": "learned"}.get(embedding, embedding)
     params["max_iter"] = (size.epochs or {m: EPOCHS[m][data] for m in EPOCHS})[method]
+    # The paper's dropout lies in the path of images, which has it whatever this says.
+    params["dropout"] = 0.0
     if size.n_steps and params.get("n_steps"):
         params["n_steps"] = size.n_steps
     if method == "adjoint":

@@ -15,7 +15,6 @@ a fixed embedding that makes no difference to a block.
 """
 
 import argparse
-import copy
 import json
 import platform
 import resource
@@ -47,12 +46,14 @@ def readings(model, X, y, n_draws):
     if isinstance(model, Baseline):
         return {"trajectory": [scores(y, model.predict_proba(X, d)) for d in range(n_draws)]}
     found = {"trajectory": []}
+    seed = model._seed
     for draw in range(n_draws):
-        again = copy.copy(model)
-        again._seed = model._seed + draw  # what the noise of inference is drawn from
-        found["trajectory"].append(scores(y, again.predict_proba(X)))
-    kernel = copy.copy(model).set_params(inference="kernel", n_draws=4)
-    return found | {"kernel": scores(y, kernel.predict_proba(X))}
+        model._seed = seed + draw  # what the noise of inference is drawn from
+        found["trajectory"].append(scores(y, model.predict_proba(X)))
+    model._seed = seed
+    kernel = model.set_params(inference="kernel", n_draws=4).predict_proba(X)
+    model.set_params(inference="trajectory", n_draws=1)
+    return found | {"kernel": scores(y, kernel)}
 
 
 def measure(root, data, method, embedding, size, seed):

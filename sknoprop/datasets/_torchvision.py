@@ -114,7 +114,9 @@ def _arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _stored(dataset: Any) -> np.ndarray | None:
     """All images at once, where a data set of torchvision's has them and no transform."""
-    if any(getattr(dataset, name, None) for name in ("transform", "transforms")):
+    if type(dataset).__module__.split(".")[0] != "torchvision":
+        return None  # what a data set of somebody's makes of its data is its own matter
+    if any(getattr(dataset, f"{name}transform", None) for name in ("", "target_")):
         return None
     data, targets = getattr(dataset, "data", None), getattr(dataset, "targets", None)
     if targets is None or not isinstance(data, (np.ndarray, torch.Tensor)):

@@ -21,11 +21,15 @@ __all__ = ["CustomPath", "FrozenEncoding", "is_frozen", "seeded"]
 #: Numbers that a layer of an unknown network makes of one of its input, at most, is the guess.
 GROWTH = 64
 
-#: Rows that a frozen network is given at once, while it is measured.
-CHUNK = 256
+#: Rows that a frozen network is given at once.
+CHUNK = 64
 
-# Calling a network with the values of a block puts them into the one template for the time.
-_TEMPLATE = threading.Lock()
+#: Rows that its features are measured on, at most.
+MAX_ROWS = 4096
+
+# Of what there is one in a process: torch's global generators, and the template that the values of
+# a block are put into for a call.
+_ONLY_ONE = threading.RLock()
 
 
 def is_frozen(encoder: Any) -> bool:
@@ -37,11 +41,20 @@ def is_frozen(encoder: Any) -> bool:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators, started from `seed`, and put back afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
+    """Torch's global generators of CPU and device, started from `seed`, put back afterwards."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[number])
+    with _ONLY_ONE:
+        states = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
 
 def _flat(features: Any, source: str) -> Tensor:
@@ -57,6 +70,9 @@ def _flat(features: Any, source: str) -> Tensor:
 class CustomPath(StackedModule):
     """A network of the user's, once a block.
 
+    A block's values are put into one template for each call, so activation checkpointing inside
+    the network, which calls parts of it again later, is not supported.
+
     Parameters
     ----------
     encoder : nn.Module or callable
@@ -69,7 +85,8 @@ class CustomPath(StackedModule):
         Prepared inputs, two rows or more; lazy layers learn their sizes from them.
     """
 
-    #: Set while training, see `StackedDropout`: the network's own dropout draws from them.
+    #: Set while training, see `StackedDropout`: the network's own dropout draws from what these,
+    #: on the CPU, give as a seed.
     generators: Generators | None = None
 
     def __init__(
@@ -81,7 +98,8 @@ class CustomPath(StackedModule):
         super().__init__()
         networks = []
         for generator in generators:
-            with seeded(generator.initial_seed(), example.device):
+            seed = int(torch.randint(2**62, (), generator=generator))
+            with seeded(seed, example.device):
                 network = copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder()
                 if not isinstance(network, nn.Module):
                     raise TypeError(
@@ -89,7 +107,8 @@ class CustomPath(StackedModule):
                         f"or make one when called. Got {type(network).__name__} back."
                     )
                 with torch.no_grad():
-                    features = _flat(network.float().eval()(example.float()), "of inputs")
+                    network = network.to("cpu", torch.float32)
+                    features = _flat(network.eval()(example.float()), "of inputs")
             networks.append(network)
         if not any(parameter.requires_grad for parameter in networks[0].parameters()):
             raise ValueError(
@@ -103,7 +122,7 @@ class CustomPath(StackedModule):
         self._names: dict[str, str] = {}
         for kind in ("parameters", "buffers"):
             for name, first in getattr(networks[0], f"named_{kind}")():
-                own = name.replace(".", "/")
+                own = "net/" + name.replace(".", "/")  # none of a module's own attributes
                 self._names[own] = name
                 values = [dict(getattr(n, f"named_{kind}")())[name].detach() for n in networks]
                 stacked = torch.stack(values)
@@ -124,7 +143,7 @@ class CustomPath(StackedModule):
         features = []
         for block in range(n_blocks):
             own_values = {name: tensors[block] for name, tensors in values.items()}
-            with _TEMPLATE:
+            with _ONLY_ONE:
                 template.train(self.training)
                 features.append(self._call(template, own_values, inputs, block))
         return torch.stack(features)
@@ -134,8 +153,7 @@ class CustomPath(StackedModule):
     ) -> Tensor:
         if not self.training or self.generators is None:
             return _flat(functional_call(template, values, inputs), "of inputs")
-        generator = self.generators[block]
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        seed = int(torch.randint(2**62, (), generator=self.generators[block]))
         with seeded(seed, inputs.device):
             return _flat(functional_call(template, values, inputs), "of inputs")
 
@@ -159,11 +177,13 @@ class FrozenEncoding(nn.Module):
     def __init__(self, network: nn.Module, shape: Sequence[int] | None, X: Any) -> None:
         super().__init__()
         # Not a submodule: it is not trained, nor cast with the blocks.
-        self._network = [copy.deepcopy(network).eval().requires_grad_(False)]
+        self._network = [copy.deepcopy(network).cpu().eval().requires_grad_(False)]
         self.shape = shape
+        self.n_in = X.shape[1]
+        index = np.linspace(0, len(X) - 1, min(len(X), MAX_ROWS)).astype(int)
         features = [
-            self.features(torch.as_tensor(np.array(X[i : i + CHUNK])))
-            for i in range(0, len(X), CHUNK)
+            self.features(torch.as_tensor(np.array(X[index[i : i + CHUNK]])))
+            for i in range(0, len(index), CHUNK)
         ]
         self.numbers = NumberEncoding(torch.cat(features).numpy(), n_bins=0)
 
@@ -175,10 +195,16 @@ class FrozenEncoding(nn.Module):
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """Features in float64 of rows ``(n_samples, n_features)``."""
-        x = x.to(torch.float32) / 255.0 if x.dtype == torch.uint8 else x.to(torch.float32)
-        if self.shape is not None:
-            x = x.view(-1, *self.shape)
-        return _flat(self._network[0](x), "of inputs").double()
+        network = self._network[0]
+        floats = (p.dtype for p in network.parameters() if p.is_floating_point())
+        dtype = next(floats, torch.float32)
+        parts = []
+        for part in x.split(CHUNK):
+            rows = part.to(dtype) / 255.0 if part.dtype == torch.uint8 else part.to(dtype)
+            if self.shape is not None:
+                rows = rows.view(-1, *self.shape)
+            parts.append(_flat(network(rows), "of inputs").double())
+        return torch.cat(parts)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised features of rows."""

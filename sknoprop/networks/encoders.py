@@ -192,8 +192,8 @@ class Encoder(nn.Module):
 
     @property
     def largest(self) -> int:
-        """Numbers that one row becomes on its way, at most: in all blocks, as an average."""
-        # Dense layers have all blocks at once, a path has one after the other.
+        """Numbers that one row becomes in one array on its way, at most, for each block."""
+        # An array of a dense layer has all blocks, one of a path has one.
         n_blocks = len(cast(StackedLinear, self.layers[0]).weight)
         on_path = 0 if self.path is None else cast(int, self.path.largest)
         return max(*self.widths, math.ceil(on_path / n_blocks))

@@ -47,9 +47,10 @@ def time_features(position: Tensor, dim: int) -> Tensor:
 class Head(nn.Module, ABC):
     """Class logits from features, latent and time."""
 
-    #: Numbers that one latent becomes on its way, at most, where that is more than features,
-    #: classes or the latent's own.
-    largest = 0
+    @property
+    def largest(self) -> int:
+        """Numbers that a path makes of one latent in one array, at most, for each block."""
+        return 0
 
     @abstractmethod
     def forward(self, features: Tensor, z: Tensor, position: Tensor | None) -> Tensor:
@@ -176,7 +177,6 @@ class PaperHead(Head):
         n_latent = embedding_dim
         if latent_path is not None:
             n_latent = latent_path.n_out
-            self.largest = math.ceil(latent_path.largest / len(generators))
         self.latent = nn.Sequential(dense(n_latent, width), norm(width), nn.ReLU())
         self.residual = (
             nn.Sequential(
@@ -197,6 +197,12 @@ class PaperHead(Head):
         )
         self.dropout = StackedDropout(dropout)
         self.out = StackedLinear(half, n_classes, generators, gain=1.0)
+
+    @property
+    def largest(self) -> int:
+        if self.latent_path is None:
+            return 0
+        return math.ceil(self.latent_path.largest / len(self.out.weight))
 
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
         hidden = self.from_features(self.feature_end(features)).unsqueeze(2)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 __all__ = ["ImageEncoding"]
 
-#: Rows that moments are measured on, at most.
-MAX_ROWS = 4096
+#: Rows that moments are measured on, at most; fewer of large images, for their numbers.
+MAX_ROWS, MAX_NUMBERS = 4096, 2**22
 
 
 class ImageEncoding(nn.Module):
@@ -47,7 +47,8 @@ class ImageEncoding(nn.Module):
         X : ndarray or LazyRows of shape (n_samples, channels * height * width)
             Evenly spaced rows are enough if there are many.
         """
-        rows = X[np.linspace(0, len(X) - 1, min(len(X), MAX_ROWS)).astype(int)]
+        n_rows = min(len(X), MAX_ROWS, max(MAX_NUMBERS // X.shape[1], 64))
+        rows = X[np.linspace(0, len(X) - 1, n_rows).astype(int)]
         values = np.asarray(rows, dtype=np.float64).reshape(len(rows), shape[0], -1)
         # Moments of values scaled by the largest magnitude: neither huge nor tiny units overflow.
         unit = np.abs(values).max(axis=(0, 2), initial=0.0)

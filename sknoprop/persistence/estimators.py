@@ -160,6 +160,8 @@ def _decode(
     parameters = estimator.get_params(deep=False)
     check_constraints(parameters)
     check_parameters(parameters)
+    if not isinstance(parameters["encoder"], str) or parameters["augmentation"] is not None:
+        raise ModelFileError("the parameters 'encoder' and 'augmentation' cannot be objects here.")
     strange = [name for name in tensors if not name.startswith(MODEL)]
     if strange:
         raise ModelFileError(f"nobody knows what the tensors {strange} are.")

@@ -104,6 +104,8 @@ def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
         if shape is None
         else ImageEncoding(shape, *state.moments(shape[0]))
     )
+    by_path = any(name.startswith("head.latent_path.") for name in tensors)
+    params["embedding"] = "prototype" if by_path else "one-hot"
     params["hidden_layer_sizes"] = state.widths()
     try:
         model = assemble_model(
@@ -184,6 +186,8 @@ def check_values(tensors: dict[str, Tensor]) -> None:
 
 
 def _read_design(design: Any, tensors: dict[str, Tensor]) -> tuple[dict[str, Any], Schedule]:
+    if isinstance(design, dict):  # as files were before there were images
+        design = {"encoder": "mlp", "image_shape": None} | design
     names = {*DESIGN, "schedule", "trains_embedding", "n_split"}
     if not isinstance(design, dict) or set(design) != names:
         raise ModelFileError(f"its design must be an object of {sorted(names)}.")

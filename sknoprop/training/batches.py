@@ -130,12 +130,18 @@ class Augmentation:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If their shape or dtype is not that of `images`.
         """
         seed = int(torch.randint(2**62, (), generator=self.generator))
         with seeded(seed, images.device):
             parts = [self.transform(part) for part in images.split(self.rows_per_call)]
+        kinds = {type(part).__name__ for part in parts if not isinstance(part, Tensor)}
+        if kinds:
+            raise TypeError(
+                "The 'augmentation' parameter of NoPropClassifier must return images as a tensor. "
+                f"Got {', '.join(sorted(kinds))} back."
+            )
         changed = torch.cat(parts)
         if (changed.shape, changed.dtype) != (images.shape, images.dtype):
             raise ValueError(

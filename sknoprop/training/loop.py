@@ -123,7 +123,8 @@ def train(
     model.unfreeze()
     stopping = _stopping(model, settings)
     # What draws in each step does so from generators of the blocks.
-    dropouts = [m for m in model.modules() if isinstance(m, StackedDropout | CustomPath)]
+    dropouts = [m for m in model.modules() if isinstance(m, StackedDropout)]
+    networks = [m for m in model.modules() if isinstance(m, CustomPath)]
     generators = seeds.block_generators("dropout", model.n_blocks, device)
     net = BlockNet(
         model,
@@ -145,10 +146,14 @@ def train(
     try:
         for dropout in dropouts:
             dropout.generators = generators
+        for network in networks:  # on the CPU: they give seeds, and reading one must not wait
+            network.generators = seeds.block_generators("dropout", model.n_blocks)
         net.partial_fit(Course(batches, validation, stopping, settings.one_cycle), None)
     finally:
         for dropout in dropouts:
             dropout.generators = None
+        for network in networks:
+            network.generators = None
         model.eval().requires_grad_(False)
         for callback in settings.callbacks:
             if isinstance(callback, EpochBar):
