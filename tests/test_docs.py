@@ -5,6 +5,7 @@ The blocks of a page are run in their order in one namespace. A block whose firs
 """
 
 import doctest
+import importlib
 import os
 import re
 import textwrap
@@ -17,6 +18,7 @@ from sknoprop import NoPropClassifier
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.rst"))
+API = [p for p in sorted((ROOT / "docs" / "api").glob("*.rst")) if p.stem != "index"]
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -126,3 +128,13 @@ def test_picture_of_the_estimator_links_to_its_page_where_there_is_one(monkeypat
     link = "https://docs.example.org/generated/sknoprop.NoPropClassifier.html"
     assert clf._get_doc_link() == link
     assert f'href="{link}' in clf._repr_html_()
+
+
+@pytest.mark.parametrize("page", API, ids=lambda page: page.stem)
+def test_pages_of_modules_list_every_public_name(page):
+    text = page.read_text()
+    module = importlib.import_module(re.search(r"automodule:: (\S+)", text)[1])
+    listed = set(re.findall(r"^ +(\w+)$|:: (\w+)$", text, flags=re.M))
+    missing = set(module.__all__) - {name for pair in listed for name in pair}
+    # Of training, only what a program may meet is for users.
+    assert not missing or page.stem == "training"
