@@ -24,9 +24,9 @@ from sklearn.preprocessing import StandardScaler
 from sknoprop import NoPropClassifier
 
 # %%
-# Three of the data sets that scikit-learn ships, of the digits every fourth row for the time's sake.
-# All models see the same three folds. The plain networks have their defaults but for the size of
-# their layers, which is that of NoProp's blocks, and inputs are standardised for them.
+# Three of the data sets that scikit-learn ships; of the digits every fourth row, for the time's
+# sake. All models see the same three folds. The plain networks have their defaults but for the size
+# of their layers, which is that of NoProp's blocks, and inputs are standardised for them.
 
 tables = {
     "wine": load_wine(return_X_y=True),
