@@ -87,8 +87,8 @@ axes[1].legend(loc="upper right")
 plt.show()
 
 # %%
-# For strangers the disagreement is the better alarm here: it leaves out the doubts that digits raise
-# as well, which the entropy counts.
+# For strangers the disagreement is the better alarm here: it leaves out the doubts that digits
+# raise as well, which the entropy counts.
 #
 # And among the digits?
 # ---------------------
