@@ -89,8 +89,8 @@ display.figure_.suptitle("Mean class probabilities of sixteen trajectories")
 plt.show()
 
 # %%
-# Jumps at 0.2, 0.4, 0.6 and 0.8 are changes of block: each has learnt alone, and a doubtful digit is
-# where they differ.
+# Jumps at 0.2, 0.4, 0.6 and 0.8 are changes of block: each has learnt alone, and a doubtful digit
+# is where they differ.
 #
 # Trajectories are the paper's inference and good to look at. For probabilities the class kernels,
 # the default, are better: ``plot_14_sampler_steps.py`` compares the two.
