@@ -28,8 +28,8 @@ clf.fit(X_train, y_train)
 #
 # If one block did all the work, the others would be no better than chance on their own. They are
 # not: every block alone is a good classifier. That is why the first answer is nearly as good as the
-# last one; mind the small range of the axes. Nothing is gained by being last, much by being many,
-# and most of that by the first few.
+# last one; mind the small range of the axes. The mean is better than most blocks are, and has most
+# of what it gains from the first few.
 
 display = BlockScoreDisplay.from_estimator(clf, X_test, y_test)
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")

@@ -50,8 +50,8 @@ print("noise: ", schedule.noise(t).numpy().round(3))
 
 X, y = load_wine(return_X_y=True)
 models = {
-    "cosine": NoPropClassifier("ct", schedule="cosine", random_state=0),
-    "log-linear": NoPropClassifier("ct", schedule=schedule, random_state=0),
+    "cosine": NoPropClassifier("ct", schedule="cosine", hidden_layer_sizes=64, random_state=0),
+    "log-linear": NoPropClassifier("ct", schedule=schedule, hidden_layer_sizes=64, random_state=0),
 }
 fig, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
 for row, (name, model) in zip(axes, models.items(), strict=True):

@@ -41,7 +41,7 @@ low, high = pieces.min(axis=1, keepdims=True), pieces.max(axis=1, keepdims=True)
 pieces = 16 * (pieces - low) / np.maximum(high - low, 1)
 
 kinds = {"test digits": X_test, "shuffled pixels": shuffled, "pieces of a photograph": pieces}
-fig, axes = plt.subplots(3, 8, figsize=(6.4, 2.9), layout="constrained")
+fig, axes = plt.subplots(3, 8, figsize=(6.4, 2.2), layout="constrained")
 for axes_of_kind, (name, rows) in zip(axes, kinds.items(), strict=True):
     for ax, row in zip(axes_of_kind, rows, strict=False):
         ax.imshow(row.reshape(8, 8), cmap="gray_r")
@@ -87,6 +87,9 @@ axes[1].legend(loc="upper right")
 plt.show()
 
 # %%
+# For strangers the disagreement is the better alarm here: it leaves out the doubts that digits
+# raise as well, which the entropy counts.
+#
 # And among the digits?
 # ---------------------
 #

@@ -60,9 +60,9 @@ class ScheduleDisplay:
     Examples
     --------
     >>> from sknoprop.inspection import ScheduleDisplay
-    >>> display = ScheduleDisplay.from_schedule("cosine", n_times=3)
-    >>> display.signal.round(2)
-    array([0.  , 0.7 , 1.  ])
+    >>> display = ScheduleDisplay.from_schedule("straight", n_times=3)
+    >>> display.signal.tolist()
+    [0.0, 0.5, 1.0]
     """
 
     ax_: Axes
