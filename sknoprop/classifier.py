@@ -221,10 +221,10 @@ default="auto"
         a Dask or Ray cluster); -1 means all processors. With one worker, all blocks are trained in
         one step. With more, a block learns what it learns in one step, up to rounding, and for
         the same `n_jobs` bit for bit the same on any back end. It pays where a fit takes many
-        seconds. Blocks that share a learned embedding or schedule cannot be trained apart;
-        `history_` lacks "train_loss" and "valid_loss", which no worker knows, and a block's losses
-        are NaN after its worker was done.
-        `verbose` then shows blocks that are done, not epochs. Workers that are threads go on for a
+        seconds. Blocks that share a learned embedding or schedule, or that `callbacks` follow,
+        cannot be trained apart: an error for any `n_jobs` but None and 1. In groups `history_`
+        lacks "train_loss" and "valid_loss", which no worker knows, and a block's losses are NaN
+        after its worker was done. `verbose` then shows blocks that are done, not epochs. Workers that are threads go on for a
         while after Ctrl-C or an error of another one: prefer processes, joblib's default.
 
     random_state : int, RandomState instance or None, default=None

@@ -184,7 +184,7 @@ FOREIGN = {
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
     "building": {"numpy", "torch"},
-    "fitting": {"joblib", "numpy", "sklearn", "skorch", "torch", "warnings"},
+    "fitting": {"joblib", "numpy", "sklearn", "torch", "warnings"},
     "parallel": {"joblib", "numpy", "skorch", "threading", "torch", "tqdm", "warnings"},
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from skorch.callbacks import PrintLog
 from skorch.history import History
 from torch import Tensor, nn
 
@@ -57,8 +58,10 @@ class Settings:
     tol: float = 0.0
     n_iter_no_change: int | None = None
     callbacks: Sequence[Any] = ()
+    """The user's."""
+    progress_bar: bool = False
     verbose: int = 0
-    """skorch's: what its callbacks print."""
+    """skorch's; above 0 each epoch prints a line."""
 
 
 @dataclass
@@ -114,6 +117,7 @@ def train(
     batches = Batches(rows.inputs, rows.y, settings.batch_size, order, noise, rows.sample_weight)
     model.unfreeze()
     stopping = _stopping(model, settings)
+    callbacks = [*settings.callbacks, *_reports(settings)]
     dropouts = [m for m in model.modules() if isinstance(m, StackedDropout) and m.p > 0]
     generators = seeds.block_generators("dropout", model.n_blocks, device)
     net = BlockNet(
@@ -121,7 +125,7 @@ def train(
         criterion=nn.Identity,
         optimizer=settings.optimizer,
         max_epochs=settings.n_epochs,
-        callbacks=list(settings.callbacks),
+        callbacks=callbacks,
         device=None,
         lr=settings.learning_rate,
         verbose=settings.verbose,
@@ -141,7 +145,7 @@ def train(
         for dropout in dropouts:
             dropout.generators = None
         model.eval().requires_grad_(False)
-        for callback in settings.callbacks:
+        for callback in callbacks:
             if isinstance(callback, EpochBar):
                 callback.close()
     if len(net.history) and "block_losses" not in net.history[-1]:
@@ -166,6 +170,15 @@ def _stopping(model: NoPropModel, settings: Settings) -> Stopping | None:
     if patience is None and not settings.early_stopping:
         return None
     return Stopping(model, settings.tol, patience, keep_best=settings.early_stopping)
+
+
+def _reports(settings: Settings) -> list[Any]:
+    reports: list[Any] = []
+    if settings.progress_bar:
+        reports.append(EpochBar(settings.n_epochs))
+    if settings.verbose:
+        reports.append(PrintLog(keys_ignored=["block_losses", "block_valid_losses"]))
+    return reports
 
 
 def _optimizer_options(settings: Settings) -> dict[str, Any]:
