@@ -224,8 +224,9 @@ default="auto"
         seconds. Blocks that share a learned embedding or schedule, or that `callbacks` follow,
         cannot be trained apart: an error for any `n_jobs` but None and 1. In groups `history_`
         lacks "train_loss" and "valid_loss", which no worker knows, and a block's losses are NaN
-        after its worker was done. `verbose` then shows blocks that are done, not epochs. Workers that are threads go on for a
-        while after Ctrl-C or an error of another one: prefer processes, joblib's default.
+        after its worker was done. `verbose` then shows blocks that are done, not epochs. Workers
+        that are threads go on for a while after Ctrl-C or an error of another one: prefer
+        processes, joblib's default.
 
     random_state : int, RandomState instance or None, default=None
         Decides initial values, order of rows, noise in training and draws in prediction. With
