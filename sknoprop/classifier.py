@@ -173,6 +173,12 @@ default="auto"
     batch_size : int or "auto", default="auto"
         Rows a step, at most. "auto" is ``n_samples // 32``, but between 64 and 256 rows.
 
+    blocks_at_once : int or None, default=None
+        Blocks whose losses and gradients a training step computes together, a few after another.
+        None is all of them, which is fastest. With fewer, memory does not grow with the number of
+        blocks but for their parameters; what is learnt is the same up to rounding. Not for blocks
+        that share a learned embedding or schedule.
+
     max_iter : int or "auto", default="auto"
         Number of epochs, with a constant learning rate at most. "auto" is 30 for up to 1,000 rows
         of two classes, else 50, falls with the root of the number of rows from 5,000 on to a
@@ -328,6 +334,7 @@ default="auto"
         learning_rate_init=0.01,
         weight_decay="auto",
         batch_size="auto",
+        blocks_at_once=None,
         max_iter="auto",
         callbacks=None,
         device="auto",
@@ -366,6 +373,7 @@ default="auto"
         self.learning_rate_init = learning_rate_init
         self.weight_decay = weight_decay
         self.batch_size = batch_size
+        self.blocks_at_once = blocks_at_once
         self.max_iter = max_iter
         self.callbacks = callbacks
         self.device = device

@@ -125,6 +125,7 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         n_epochs=n_epochs,
         batch_size=params["batch_size"],
         n_draws=params["n_train_draws"],
+        blocks_at_once=params["blocks_at_once"],
         early_stopping=params["early_stopping"] and not streaming,
         tol=params["tol"],
         n_iter_no_change=None if streaming else params["n_iter_no_change"],
@@ -171,6 +172,12 @@ def fit_model(
     ValueError
         If blocks cannot be trained apart.
     """
+    if model.shares_parameters and (settings.blocks_at_once or model.n_blocks) < model.n_blocks:
+        raise ValueError(
+            f"blocks_at_once={settings.blocks_at_once} trains blocks apart, but a learned "
+            "embedding or schedule is shared by all of them. Choose embedding='one-hot' (or an "
+            "array) and a fixed schedule, or set blocks_at_once=None."
+        )
     groups = _groups(model, validation, settings, n_jobs)
     rows = _on_device(model, data)
     judge = None

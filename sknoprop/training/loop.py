@@ -54,6 +54,8 @@ class Settings:
     n_epochs: int
     batch_size: int
     n_draws: int
+    blocks_at_once: int | None = None
+    """Blocks whose gradients are taken together, see `sknoprop.training.slices`; None for all."""
     early_stopping: bool = False
     tol: float = 0.0
     n_iter_no_change: int | None = None
@@ -140,7 +142,8 @@ def train(
     try:
         for dropout in dropouts:
             dropout.generators = generators
-        net.partial_fit(Course(batches, validation, stopping, settings.one_cycle), None)
+        course = Course(batches, validation, stopping, settings.one_cycle, settings.blocks_at_once)
+        net.partial_fit(course, None)
     finally:
         for dropout in dropouts:
             dropout.generators = None
