@@ -108,6 +108,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "weight_decay": [_Names({"auto"}), Interval(Real, 0, None, closed="left")],
     "batch_size": [_Names({"auto"}), _positive_int()],
+    "blocks_at_once": [_positive_int(), None],
     "max_iter": [_Names({"auto"}), _positive_int()],
     "augmentation": [callable, None],
     "early_stopping": ["boolean"],

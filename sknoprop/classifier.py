@@ -206,6 +206,12 @@ default="auto"
     batch_size : int or "auto", default="auto"
         Rows a step, at most. "auto" is ``n_samples // 32``, but between 64 and 256 rows.
 
+    blocks_at_once : int or None, default=None
+        Blocks whose losses and gradients a training step computes together, a few after another.
+        None is all of them, which is fastest. With fewer, memory does not grow with the number of
+        blocks but for their parameters; what is learnt is the same up to rounding. Not for blocks
+        that share a learned embedding or schedule.
+
     max_iter : int or "auto", default="auto"
         Number of epochs, with a constant learning rate at most. "auto" is 30 for up to 1,000 rows
         of two classes, else 50, falls with the root of the number of rows from 5,000 on to a
@@ -259,11 +265,12 @@ default="auto"
         a Dask or Ray cluster); -1 means all processors. With one worker, all blocks are trained in
         one step. With more, a block learns what it learns in one step, up to rounding, and for
         the same `n_jobs` bit for bit the same on any back end. It pays where a fit takes many
-        seconds. Blocks that share a learned embedding or schedule cannot be trained apart;
-        `history_` lacks "train_loss" and "valid_loss", which no worker knows, and a block's losses
-        are NaN after its worker was done.
-        `verbose` then shows blocks that are done, not epochs. Workers that are threads go on for a
-        while after Ctrl-C or an error of another one: prefer processes, joblib's default.
+        seconds. Blocks that share a learned embedding or schedule, or that `callbacks` follow,
+        cannot be trained apart: an error for any `n_jobs` but None and 1. In groups `history_`
+        lacks "train_loss" and "valid_loss", which no worker knows, and a block's losses are NaN
+        after its worker was done. `verbose` then shows blocks that are done, not epochs. Workers
+        that are threads go on for a while after Ctrl-C or an error of another one: prefer
+        processes, joblib's default.
 
     random_state : int, RandomState instance or None, default=None
         Decides initial values, order of rows, noise in training and draws in prediction. With
@@ -379,6 +386,7 @@ default="auto"
         learning_rate_init=0.01,
         weight_decay="auto",
         batch_size="auto",
+        blocks_at_once=None,
         max_iter="auto",
         augmentation=None,
         callbacks=None,
@@ -420,6 +428,7 @@ default="auto"
         self.learning_rate_init = learning_rate_init
         self.weight_decay = weight_decay
         self.batch_size = batch_size
+        self.blocks_at_once = blocks_at_once
         self.max_iter = max_iter
         self.augmentation = augmentation
         self.callbacks = callbacks

@@ -12,7 +12,6 @@ import torch
 from joblib import effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from skorch.callbacks import PrintLog
 from torch import Tensor
 
 from sknoprop._inputs import LazyRows
@@ -22,7 +21,7 @@ from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
 from sknoprop.networks import FrozenEncoding
 from sknoprop.parallel import block_groups, train_groups
-from sknoprop.training import EpochBar, LazyInputs, Rows, Settings, Trained, Validation, train
+from sknoprop.training import LazyInputs, Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
 
 __all__ = [
@@ -124,11 +123,6 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
     """How to train by filled-in parameters; a stream has one epoch of constant step size."""
     one_cycle = params["learning_rate"] == "one-cycle" and not streaming
     n_epochs = 1 if streaming else params["max_iter"]
-    callbacks = list(params["callbacks"] or [])
-    if params["verbose"] and not streaming:
-        callbacks.append(EpochBar(n_epochs))
-    if params["verbose"] > 1:
-        callbacks.append(PrintLog(keys_ignored=["block_losses", "block_valid_losses"]))
     optimizer = params["optimizer"]
     return Settings(
         optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
@@ -138,11 +132,13 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         n_epochs=n_epochs,
         batch_size=params["batch_size"],
         n_draws=params["n_train_draws"],
+        blocks_at_once=params["blocks_at_once"],
         early_stopping=params["early_stopping"] and not streaming,
         tol=params["tol"],
         n_iter_no_change=None if streaming else params["n_iter_no_change"],
         augmentation=params["augmentation"],
-        callbacks=callbacks,
+        callbacks=tuple(params["callbacks"] or ()),
+        progress_bar=bool(params["verbose"]) and not streaming,
         verbose=max(params["verbose"] - 1, 0),
     )
 
@@ -172,7 +168,8 @@ def fit_model(
     before : Trained, optional
         What earlier training left.
     n_jobs : int, optional
-        Workers that blocks are spread over; with one, all are trained in one step.
+        Workers that blocks are spread over; with one, all are trained in one step. Whether they
+        can be trained apart is judged by what is asked for, not by the processors there are.
 
     Returns
     -------
@@ -183,6 +180,12 @@ def fit_model(
     ValueError
         If blocks cannot be trained apart.
     """
+    if model.shares_parameters and (settings.blocks_at_once or model.n_blocks) < model.n_blocks:
+        raise ValueError(
+            f"blocks_at_once={settings.blocks_at_once} trains blocks apart, but a learned "
+            "embedding or schedule is shared by all of them. Choose embedding='one-hot' (or an "
+            "array) and a fixed schedule, or set blocks_at_once=None."
+        )
     groups = _groups(model, data, validation, settings, n_jobs)
     rows = _on_device(model, data)
     judge = None
@@ -212,10 +215,12 @@ def _groups(
     settings: Settings,
     n_jobs: int | None,
 ) -> list[slice]:
-    groups = block_groups(model.n_blocks, effective_n_jobs(n_jobs))
-    if len(groups) == 1:
-        return groups
-    if any(not isinstance(callback, EpochBar | PrintLog) for callback in settings.callbacks):
+    together = block_groups(model.n_blocks, 1)
+    n_workers = effective_n_jobs(n_jobs)
+    asked = n_jobs not in (None, 1)
+    if model.n_blocks == 1 or (n_workers == 1 and not asked):
+        return together
+    if settings.callbacks:
         reason = "callbacks follow the training of all blocks together. Pass none"
     elif isinstance(data.X, LazyRows):
         reason = "LazyImages are loaded by the process that has them. Pass the images as an array"
@@ -230,9 +235,9 @@ def _groups(
             "Set early_stopping=False and pass no X_val"
         )
     else:
-        return groups
-    if n_jobs is None:  # nobody asked for workers here, they are the surroundings' default
-        return block_groups(model.n_blocks, 1)
+        return block_groups(model.n_blocks, n_workers)
+    if not asked:  # workers are the surroundings' default
+        return together
     raise ValueError(f"n_jobs={n_jobs} trains blocks apart, but {reason}, or set n_jobs=None.")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sknoprop.embeddings import ClassEmbedding
 from sknoprop.networks.encoders import Encoder
 from sknoprop.networks.heads import Head
-from sknoprop.networks.stacked import STACKED
+from sknoprop.networks.stacked import STACKED, take_blocks
 from sknoprop.parameterizations import Parameterization
 from sknoprop.partition import Partition
 from sknoprop.readouts import Readout
@@ -115,6 +115,14 @@ class NoPropModel(nn.Module):
     @property
     def n_blocks(self) -> int:
         return self.partition.n_blocks
+
+    def take(self, part: slice) -> NoPropModel:
+        """Some of the blocks as a model of their own, whose tensors are parts of this one's."""
+        taken: NoPropModel = take_blocks(self, part)
+        taken.partition = self.partition.take(part)
+        path = self.path
+        taken.path = Path(path.schedule, taken.partition, path.parameterization, path.horizon)
+        return taken
 
     @property
     def shares_parameters(self) -> bool:

@@ -96,12 +96,14 @@ def train_groups(
     """Train groups of blocks in joblib workers; the model is trained in place.
 
     Where a worker process is killed, groups that have come back are kept and the others are trained
-    again, also those whose own worker was well: loky ends all of them. The result is the same.
+    again, also those whose own worker was well: loky ends all of them. On a Dask cluster the
+    scheduler has the group trained by another worker. The result is the same.
 
     Parameters
     ----------
     model, rows, validation, settings, seeds, before
-        As for `sknoprop.training.train`. Blocks of the model share no trained parameters.
+        As for `sknoprop.training.train`. Blocks of the model share no trained parameters, and
+        there are no callbacks.
     groups : sequence of slice
         The blocks of each.
     n_jobs : int or None
@@ -113,14 +115,14 @@ def train_groups(
         Of a block whose group was done before others the last losses are NaN. Losses of all
         blocks together, ``valid_loss``, are not known to any worker.
     """
-    verbose = settings.verbose or any(settings.callbacks)
-    settings = replace(settings, callbacks=(), verbose=0)
+    verbose = settings.progress_bar or settings.verbose
+    settings = replace(settings, progress_bar=False, verbose=0)
     device = rows.y.device
     arrays = _arrays((cast(Tensor, rows.inputs), rows.y, rows.sample_weight))
-    held = validation and _arrays(
-        (cast(Tensor, validation.inputs), validation.y, validation.sample_weight)
-    )
-    eps = validation and validation.eps.cpu().numpy()
+    held = None
+    if validation is not None:
+        inputs = cast(Tensor, validation.inputs)
+        held = _arrays((inputs, validation.y, validation.sample_weight, validation.eps))
     done: dict[int, _Group] = {}
     with (
         _THREADS.kept(),
@@ -133,7 +135,6 @@ def train_groups(
                     take_model(model, part).cpu(),
                     arrays,
                     held,
-                    eps,
                     settings,
                     Seeds(seeds.entropy, seeds.epoch, part.start),
                     before and _part_of(before, model, part),
@@ -189,7 +190,6 @@ def _train_group(
     model: NoPropModel,
     arrays: tuple[np.ndarray | None, ...],
     held: tuple[np.ndarray | None, ...] | None,
-    eps: np.ndarray | None,
     settings: Settings,
     seeds: Seeds,
     before: Trained | None,
@@ -198,17 +198,15 @@ def _train_group(
     # Workers share the cores: one thread each, which also makes sums round alike anywhere.
     torch.set_num_threads(1)
     rows = Rows(*_tensors(arrays, device))
-    validation = None
-    if held is not None and eps is not None:
-        inputs, y, weight = _tensors(held, device)
-        validation = Validation(inputs, y, weight, torch.tensor(eps, device=device))
+    validation = Validation(*_tensors(held, device)) if held is not None else None
     trained = train(model.to(device), rows, validation, settings, seeds, before)
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return number, _Group(tensors, _on_cpu(trained))
 
 
 def _arrays(tensors: Iterable[Tensor | None]) -> tuple[np.ndarray | None, ...]:
-    # As arrays: joblib maps large ones into the memory of all workers and copies none.
+    # As arrays: joblib maps large ones into the memory of all workers and copies none. In a tuple:
+    # of an array by itself Dask would keep one copy, in the memory of a worker that may be killed.
     return tuple(None if t is None else t.cpu().numpy() for t in tensors)
 
 

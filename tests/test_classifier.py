@@ -440,6 +440,7 @@ def test_embedding_is_reported(iris):
         ({"n_steps": 0}, r"'n_steps'.*Got 0"),
         ({"n_draws": 0}, r"'n_draws'.*Got 0"),
         ({"n_train_draws": 0}, r"'n_train_draws'.*Got 0"),
+        ({"blocks_at_once": 0}, r"'blocks_at_once'.*None.*Got 0"),
         ({"optimizer": "adamax"}, r"'optimizer'.*'adamw'.*Got 'adamax'"),
         (
             {"optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)},

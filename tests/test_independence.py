@@ -189,7 +189,7 @@ FOREIGN = {
     "_weights": {"numpy", "sklearn"},
     "datasets": {"numpy", "os", "sklearn", "torch", "torchvision"},
     "building": {"numpy", "torch"},
-    "fitting": {"joblib", "numpy", "sklearn", "skorch", "torch", "warnings"},
+    "fitting": {"joblib", "numpy", "sklearn", "torch", "warnings"},
     "parallel": {"joblib", "numpy", "skorch", "threading", "torch", "tqdm", "warnings"},
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),

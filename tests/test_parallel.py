@@ -12,13 +12,14 @@ import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, PrintLog
 
+import sknoprop.fitting as fitting
 import sknoprop.parallel as parallel
 from sknoprop import NoPropClassifier
 from sknoprop.networks.stacked import STACKED
 from sknoprop.parallel import block_groups, take_model
-from sknoprop.training import TrainingError
+from sknoprop.training import EpochBar, TrainingError
 from tests.models import toy_draws, toy_model
 
 SMALL = {"n_blocks": 5, "hidden_layer_sizes": (8, 6), "max_iter": 4, "random_state": 0}
@@ -211,16 +212,24 @@ def test_a_killed_worker_costs_time_only(data, monkeypatch, tmp_path):
         ({"embedding": "learned"}, "shared by all blocks"),
         ({"variant": "ct", "schedule": "learned"}, "shared by all blocks"),
         ({"callbacks": [Callback()]}, "callbacks follow"),
+        ({"callbacks": [PrintLog()]}, "callbacks follow"),
+        ({"callbacks": (("bar", EpochBar(4)),)}, "callbacks follow"),
         ({"n_jobs": 0}, "n_jobs == 0"),
     ],
 )
-def test_what_cannot_be_trained_apart(options, message, data):
+def test_what_cannot_be_trained_apart(options, message, data, monkeypatch):
     clf = NoPropClassifier(**(SMALL | {"n_jobs": 2} | options))
     with pytest.raises(ValueError, match=message):
         clf.fit(*data)
     if options.get("n_jobs") != 0:  # where nobody asked for workers it is trained in one step
         with joblib.parallel_config("threading", n_jobs=2):
             clf.set_params(n_jobs=None).fit(*data)
+        # Of all processors there may be but one: what is refused does not hang on that.
+        monkeypatch.setattr(fitting, "effective_n_jobs", lambda n_jobs: 1)
+        with pytest.raises(ValueError, match=message):
+            clf.set_params(n_jobs=-1).fit(*data)
+        clf.set_params(n_jobs=1).fit(*data)
+        clf.set_params(n_jobs=-1, n_blocks=1).fit(*data)  # there is nothing to part
 
 
 def test_many_classes_are_judged_together():
@@ -262,8 +271,12 @@ def test_progress_counts_blocks(data, capsys):
     assert "5/5" in capsys.readouterr().err
 
 
-def test_a_dask_cluster(data):
+def test_a_dask_cluster(data, monkeypatch, tmp_path):
+    """The same blocks, also where a worker is killed: the scheduler asks another one."""
     distributed = pytest.importorskip("distributed")
+    flag = tmp_path / "killed"
+    with joblib.parallel_config("threading"):
+        expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dask's own start
         with (
@@ -273,7 +286,28 @@ def test_a_dask_cluster(data):
             distributed.Client(cluster),
             joblib.parallel_config("dask"),
         ):
-            found = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+            clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+            assert same(state(clf), state(expected))
+            killed_once = functools.partial(_killed_once, str(flag))
+            monkeypatch.setattr(parallel, "_train_group", killed_once)
+            clf.fit(*data)
+    assert flag.exists()
+    assert same(state(clf), state(expected))
+
+
+def test_a_ray_cluster(data):
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
     with joblib.parallel_config("threading"):
         expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
-    assert same(state(found), state(expected))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Ray's own start
+        register_ray()
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+        try:
+            with joblib.parallel_config("ray"):
+                clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+        finally:
+            ray.shutdown()
+    assert same(state(clf), state(expected))

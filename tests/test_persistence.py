@@ -83,6 +83,7 @@ def test_predictions_are_the_same_to_the_last_bit(variant, embedding, head, dtyp
         {"hidden_layer_sizes": [6, 5, 4], "batch_norm": True, "head": "paper"},
         {"hidden_layer_sizes": np.array([6, 5]), "batch_norm": np.True_, "dropout": 0},
         {"n_bins": 0, "optimizer": torch.optim.SGD, "loss_weight": np.float32(0.5)},
+        {"blocks_at_once": 2, "max_iter": 2},
         {"n_blocks": 1, "device": torch.device("cpu"), "verbose": True},
     ],
     ids=lambda params: "-".join(params),

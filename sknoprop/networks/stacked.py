@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ __all__ = [
     "stacked_product",
     "take_blocks",
 ]
+
+M = TypeVar("M", bound=nn.Module)
 
 #: One random generator a block.
 Generators = Sequence[torch.Generator]
@@ -253,8 +256,8 @@ class StackedDropout(nn.Module):
         return f"p={self.p}"
 
 
-def take_blocks(module: nn.Module, index: slice) -> nn.Module:
-    """A copy of `module` with some of its blocks; parameters are shared with the original."""
+def take_blocks(module: M, index: slice) -> M:
+    """A copy of `module` with some of its blocks; all tensors are shared with the original."""
     taken = copy.copy(module)
     if isinstance(module, STACKED):
         taken._parameters = {
@@ -265,6 +268,9 @@ def take_blocks(module: nn.Module, index: slice) -> nn.Module:
             name: value if value is None else value[index]
             for name, value in module._buffers.items()
         }
+    generators = vars(module).get("generators")
+    if generators is not None:
+        vars(taken)["generators"] = generators[index]
     taken._modules = {
         name: value if value is None else take_blocks(value, index)
         for name, value in module._modules.items()

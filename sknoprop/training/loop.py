@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from skorch.callbacks import PrintLog
 from skorch.history import History
 from torch import Tensor, nn
 
@@ -54,14 +55,18 @@ class Settings:
     n_epochs: int
     batch_size: int
     n_draws: int
+    blocks_at_once: int | None = None
+    """Blocks whose gradients are taken together, see `sknoprop.training.slices`; None for all."""
     early_stopping: bool = False
     tol: float = 0.0
     n_iter_no_change: int | None = None
     augmentation: Callable[[Tensor], Tensor] | None = None
     """Changes prepared inputs of each batch."""
     callbacks: Sequence[Any] = ()
+    """The user's."""
+    progress_bar: bool = False
     verbose: int = 0
-    """skorch's: what its callbacks print."""
+    """skorch's; above 0 each epoch prints a line."""
 
 
 @dataclass
@@ -122,6 +127,7 @@ def train(
     batches = Batches(rows.inputs, rows.y, size, order, noise, weight, augment)
     model.unfreeze()
     stopping = _stopping(model, settings)
+    callbacks = [*settings.callbacks, *_reports(settings)]
     # What draws in each step does so from generators of the blocks.
     dropouts = [m for m in model.modules() if isinstance(m, StackedDropout)]
     networks = [m for m in model.modules() if isinstance(m, CustomPath)]
@@ -131,7 +137,7 @@ def train(
         criterion=nn.Identity,
         optimizer=settings.optimizer,
         max_epochs=settings.n_epochs,
-        callbacks=list(settings.callbacks),
+        callbacks=callbacks,
         device=None,
         lr=settings.learning_rate,
         verbose=settings.verbose,
@@ -148,14 +154,15 @@ def train(
             dropout.generators = generators
         for network in networks:  # on the CPU: they give seeds, and reading one must not wait
             network.generators = seeds.block_generators("dropout", model.n_blocks)
-        net.partial_fit(Course(batches, validation, stopping, settings.one_cycle), None)
+        course = Course(batches, validation, stopping, settings.one_cycle, settings.blocks_at_once)
+        net.partial_fit(course, None)
     finally:
         for dropout in dropouts:
             dropout.generators = None
         for network in networks:
             network.generators = None
         model.eval().requires_grad_(False)
-        for callback in settings.callbacks:
+        for callback in callbacks:
             if isinstance(callback, EpochBar):
                 callback.close()
     if len(net.history) and "block_losses" not in net.history[-1]:
@@ -180,6 +187,15 @@ def _stopping(model: NoPropModel, settings: Settings) -> Stopping | None:
     if patience is None and not settings.early_stopping:
         return None
     return Stopping(model, settings.tol, patience, keep_best=settings.early_stopping)
+
+
+def _reports(settings: Settings) -> list[Any]:
+    reports: list[Any] = []
+    if settings.progress_bar:
+        reports.append(EpochBar(settings.n_epochs))
+    if settings.verbose:
+        reports.append(PrintLog(keys_ignored=["block_losses", "block_valid_losses"]))
+    return reports
 
 
 def _optimizer_options(settings: Settings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 
 from sknoprop.training.batches import Batch, Batches
+from sknoprop.training.slices import BlockSlices
 from sknoprop.training.stopping import Stopping, Validation
 
 __all__ = ["BlockNet", "Course", "TrainingError"]
@@ -51,6 +52,7 @@ class Course:
     validation: Validation | None
     stopping: Stopping | None
     one_cycle: bool
+    blocks_at_once: int | None = None
 
 
 class BlockNet(NeuralNet):
@@ -80,6 +82,9 @@ class BlockNet(NeuralNet):
         with torch.no_grad():
             self.scale_ = self.module_.scale()
         self.constants_ = self.module_.constants()
+        self.slices_ = None
+        if X.blocks_at_once is not None and X.blocks_at_once < self.module_.n_blocks:
+            self.slices_ = BlockSlices(self.module_, X.blocks_at_once)
         self.stopping_ = X.stopping
         self.done_ = False
         self.cycle_ = None
@@ -123,6 +128,9 @@ class BlockNet(NeuralNet):
             raise _Stop
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
+        if self.slices_ is not None:
+            total, blocks = self.slices_.backward(batch, self.scale_)
+            return {"loss": total, "y_pred": blocks}
         losses = self.module_.losses(
             batch.inputs, batch.y, batch.draws, batch.sample_weight, self.constants_
         )
