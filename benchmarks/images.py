@@ -1,0 +1,129 @@
+"""Images on a CPU: 5,000 of MNIST beside MLPClassifier, and Fashion-MNIST whole.
+
+    python benchmarks/images.py --root DATA mnist       # 5 minutes
+    python benchmarks/images.py --root DATA fashion     # half an hour
+    python benchmarks/images.py --report
+
+DATA is a folder in torchvision's layout; needs ``pip install 'sknoprop[vision]'``. MNIST: the first
+5,000 training and 2,000 test images, three seeds, all defaults. Fashion-MNIST: all images, one
+seed, ten epochs with images mirrored at random. What is not a default was chosen on training images
+that were held out. Appends to ``benchmarks/results/images.json``.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sknoprop import NoPropClassifier, __version__
+from sknoprop.datasets import load_torchvision
+
+RESULTS = Path(__file__).parent / "results" / "images.json"
+
+
+def flat(X):
+    return X.reshape(len(X), -1) / 255
+
+
+def mirror(images):
+    """Half of the time mirrored; a draw for eight images."""
+    return images.flip(-1) if torch.rand(()) < 0.5 else images
+
+
+def models(data):
+    if data == "fashion":
+        settings = {"max_iter": 10, "augmentation": mirror}
+        yield "fm, resnet, mirrored", 0, NoPropClassifier("fm", **settings, random_state=0)
+        return
+    for seed in range(3):
+        mlp = MLPClassifier((256,), random_state=seed)
+        yield "MLPClassifier, 256", seed, make_pipeline(FunctionTransformer(flat), mlp)
+        for variant in ("dt", "fm"):
+            dense = NoPropClassifier(variant, encoder="mlp", random_state=seed)
+            yield f"{variant}, mlp", seed, dense
+    for seed in range(3):
+        yield "fm, resnet", seed, NoPropClassifier("fm", random_state=seed)
+
+
+def measure(root, data):
+    name, n_train, n_test = {
+        "mnist": ("MNIST", 5000, 2000),
+        "fashion": ("FashionMNIST", None, None),
+    }[data]
+    X, y = (part[:n_train] for part in load_torchvision(name, root=root, return_X_y=True))
+    test = load_torchvision(name, root=root, train=False, return_X_y=True)
+    X_test, y_test = (part[:n_test] for part in test)
+    records = json.loads(RESULTS.read_text())["records"] if RESULTS.exists() else []
+    for model, seed, estimator in models(data):
+        if any((r["data"], r["model"], r["seed"]) == (data, model, seed) for r in records):
+            continue
+        wall, cpu = time.perf_counter(), time.process_time()
+        estimator.fit(X, y)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        start = time.perf_counter()
+        proba = estimator.predict_proba(X_test)
+        records.append(
+            {
+                "data": data,
+                "model": model,
+                "seed": seed,
+                "accuracy": float(100 * np.mean(proba.argmax(1) == y_test)),
+                "log_loss": float(log_loss(y_test, proba)),
+                "fit_s": wall,
+                "fit_cpu_s": cpu,
+                "predict_s": time.perf_counter() - start,
+                "threads": torch.get_num_threads(),
+            }
+        )
+        print(records[-1], flush=True)
+        RESULTS.write_text(
+            json.dumps(
+                {
+                    "command": "python benchmarks/images.py --root DATA mnist fashion",
+                    "machine": {"processor": platform.machine()},
+                    "versions": {"sknoprop": __version__, "torch": torch.__version__},
+                    "records": records,
+                },
+                indent=1,
+            )
+            + "\n"
+        )
+
+
+def report():
+    records = json.loads(RESULTS.read_text())["records"]
+    print("| images | model | seeds | accuracy % | log loss | fit, s | CPU s |")
+    print("|---|---|---|---|---|---|---|")
+    for data, model in dict.fromkeys((r["data"], r["model"]) for r in records):
+        own = [r for r in records if (r["data"], r["model"]) == (data, model)]
+        column = {key: [r[key] for r in own] for key in own[0]}
+        spread = f" ± {np.std(column['accuracy'], ddof=1):.2f}" if len(own) > 1 else ""
+        print(
+            f"| {data} | {model} | {len(own)} | {np.mean(column['accuracy']):.2f}{spread} | "
+            f"{np.mean(column['log_loss']):.4f} | {np.mean(column['fit_s']):.0f} | "
+            f"{np.mean(column['fit_cpu_s']):.0f} |"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="*", choices=["mnist", "fashion"])
+    parser.add_argument("--root", help="folder of the data sets, in torchvision's layout")
+    parser.add_argument("--report", action="store_true", help="print what was measured")
+    options = parser.parse_args()
+    for data in options.data:
+        measure(options.root, data)
+    if options.report:
+        report()
+
+
+if __name__ == "__main__":
+    main()
