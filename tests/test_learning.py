@@ -142,7 +142,7 @@ def test_the_papers_settings_learn(variant, digits):
     params = paper_parameters(variant) | {"max_iter": 10, "random_state": 0}
     if variant != "dt":
         # One network for all times is cheap an epoch but learns slowly; fewer steps are as good.
-        params |= {"max_iter": 100, "n_steps": 50}
+        params |= {"max_iter": 50, "n_steps": 50}
     clf = NoPropClassifier(**params).fit(X_train, y_train)
     # The paper's one continuous-time network is its weakest method too: the weight SNR'(t) lets
     # it look at times at which the label is all but known.
