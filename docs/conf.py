@@ -65,6 +65,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
+    "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "reference_url": {"sknoprop": None},
     "doc_module": ("sknoprop",),

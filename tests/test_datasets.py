@@ -86,6 +86,34 @@ def test_lazy_images_go_through_scikit_learns_tools():
     assert search.fit(X, X.targets).predict(X[:5]).shape == (5,)
 
 
+def noted(image, draws):
+    draws.append(float(torch.rand(())))
+    return torch.as_tensor(image)[None].float()
+
+
+def test_data_sets_of_ones_own_are_taken_item_by_item():
+    class Own(Digits):
+        """Channels first, and changed on the way: what lies in `data` is not what is given."""
+
+        def __init__(self):
+            super().__init__()
+            self.data = np.zeros((60, 3, 8, 8), np.uint8)
+            self.targets = [0] * 60
+            self.target_transform = None
+
+        def __getitem__(self, i):
+            return torch.full((3, 4, 5), i, dtype=torch.uint8), i
+
+    dataset = Own()
+    X, y = load_torchvision(dataset, return_X_y=True)
+    assert X.shape == (60, 3, 4, 5)
+    assert (X[7] == 7).all()
+    assert (y == 0).all()
+    dataset.target_transform = int
+    assert load_torchvision(dataset).target.tolist() == list(range(60))
+    assert LazyImages(dataset)[[3, 5]].targets.tolist() == [3, 5]
+
+
 def test_transforms_that_draw_are_decided_by_the_seed():
     def noisy(image):
         return torch.as_tensor(image)[None].float() + torch.randn(1, 8, 8)
@@ -95,6 +123,15 @@ def test_transforms_that_draw_are_decided_by_the_seed():
     fits = [NoPropClassifier(**SMALL).fit(X, X.targets) for _ in range(2)]
     for a, b in zip(fits[0].blocks_.parameters(), fits[1].blocks_.parameters(), strict=True):
         assert torch.equal(a, b)
+    drawn = {}
+    for seed in (0, 0, 1):
+        draws = []
+        again = LazyImages(Digits(transform=lambda image, d=draws: noted(image, d)))
+        NoPropClassifier(**(SMALL | {"random_state": seed})).fit(again, again.targets)
+        assert drawn.setdefault(seed, draws) == draws
+        # Of the 2 epochs; before come looks that tell shape, labels and moments.
+        assert len(set(draws[-120:])) == 120
+    assert drawn[0][-120:] != drawn[1][-120:]
     assert torch.equal(before, torch.get_rng_state())
     np.testing.assert_array_equal(fits[0].predict_proba(X), fits[0].predict_proba(X))
 

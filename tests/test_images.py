@@ -1,6 +1,8 @@
 """Images through the estimator."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from sknoprop import NoPropClassifier, paper_parameters
 from sknoprop.networks import CustomPath
 from sknoprop.networks.heads import PaperHead
 from tests.models import toy_draws
+
+#: Training that moves nothing.
+STILL = {"max_iter": 1, "learning_rate_init": 1e-12}
 
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
 
@@ -181,6 +186,12 @@ def test_a_factory_gives_each_block_values_of_its_own_and_the_seed_decides(digit
     weight = dict(path.named_parameters())["net/conv/weight"]
     assert weight.shape == (2, 4, 1, 3, 3)
     assert not torch.equal(weight[0], weight[1])
+    # A block's generator gives each layer numbers of its own.
+    frozen = NoPropClassifier(encoder=Tiny, **(SMALL | STILL)).fit(X, y).blocks_.encoder
+    theirs = dict(frozen.path.named_parameters())["net/out/weight"][0].flatten()[:48]
+    ours = frozen.layers[0].weight[0].flatten()
+    assert len(ours) == len(theirs)
+    assert abs(np.corrcoef(theirs, ours)[0, 1]) < 0.5
     buffers = dict(path.named_buffers())
     assert buffers["net/norm/num_batches_tracked"].tolist() == [4, 4]
     assert (buffers["net/gain"] == 2.0).all(), "what the user froze stays"
@@ -200,8 +211,11 @@ def test_a_network_is_copied_for_each_block_and_left_alone(digits):
     assert torch.equal(network[1].weight, kept)
     weight = dict(clf.blocks_.encoder.path.named_parameters())["net/1/weight"]
     assert not torch.equal(weight[0], weight[1]), "trained apart"
-    assert torch.dist(weight[0], kept) < torch.dist(weight[0], torch.zeros(6, 64))
-    assert pickle.loads(pickle.dumps(clf)).predict(X).shape == (90,)
+    still = NoPropClassifier(encoder=network, **(SMALL | STILL)).fit(X, y).blocks_.encoder.path
+    for own in dict(still.named_parameters())["net/1/weight"]:
+        torch.testing.assert_close(own, kept, rtol=0, atol=1e-9)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
     with pytest.raises(ValueError, match="cannot be saved in the safe format"):
         clf.save("nowhere")
 
@@ -266,7 +280,8 @@ def test_a_frozen_network_is_shared_and_computed_once(digits):
     assert not any("out" in name for name in clf.blocks_.state_dict() if "encoding" in name)
     prepared = clf.blocks_.encoder.prepare(torch.as_tensor(X.reshape(90, 64)))
     assert prepared.shape == (90, 5)
-    assert pickle.loads(pickle.dumps(clf)).predict(X).shape == (90,)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
     with pytest.raises(ValueError, match=r"'augmentation' .* not trained"):
         NoPropClassifier(encoder=network, augmentation=abs, **SMALL).fit(X, y)
 
@@ -302,14 +317,54 @@ def flip(images):
 
 def test_augmentation_is_drawn_from_the_seed(digits):
     X, y = digits
+    draws = []
+
+    def draw(images):
+        draws.append(float(torch.rand(())))
+        return flip(images)
+
     before = torch.get_rng_state()
     first, second, plain = (
-        NoPropClassifier(encoder="cnn", augmentation=how, **SMALL).fit(X, y).predict_proba(X)
-        for how in (flip, flip, None)
+        NoPropClassifier(encoder="mlp", augmentation=how, **SMALL).fit(X, y).predict_proba(X)
+        for how in (draw, draw, None)
     )
     assert torch.equal(before, torch.get_rng_state())
     np.testing.assert_array_equal(first, second)
     assert np.abs(first - plain).max() > 1e-3
+    half = len(draws) // 2
+    assert draws[:half] == draws[half:]
+    assert len(set(draws[:half])) == half, "anew in each call, batch and epoch"
+    NoPropClassifier(encoder="mlp", augmentation=draw, **(SMALL | {"random_state": 1})).fit(X, y)
+    assert not set(draws[:half]) & set(draws[2 * half :])
+
+
+def test_fits_in_threads_draw_as_they_do_alone(digits):
+    X, y = digits
+    options = SMALL | {"encoder": "mlp", "augmentation": flip, "max_iter": 10}
+    alone = NoPropClassifier(**options).fit(X, y).predict_proba(X)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        fits = list(pool.map(lambda _: NoPropClassifier(**options).fit(X, y), range(4)))
+    assert torch.equal(before, torch.get_rng_state())
+    for clf in fits:
+        np.testing.assert_array_equal(clf.predict_proba(X), alone)
+
+
+def test_seeding_leaves_other_devices_alone(monkeypatch, digits):
+    def fail(seed):
+        raise AssertionError("the generators of all CUDA devices were seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    NoPropClassifier(encoder=Tiny, augmentation=flip, **SMALL).fit(*digits)
+
+
+def test_a_partial_makes_networks_and_training_goes_on(digits):
+    X, y = digits
+    make = partial(nn.Sequential, nn.Flatten(), nn.LazyLinear(6), nn.ReLU())
+    clf = NoPropClassifier(encoder=make, **SMALL)
+    for _ in range(2):
+        clf.partial_fit(X, y, classes=np.unique(y))
+    assert clf.n_iter_ == 2
 
 
 def test_augmentation_sees_bytes_of_eight_images_at_a_time(digits):
