@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length, validate_data
 
 from sknoprop._parameters import check_n_features
-from sknoprop.networks.custom import seeded
+from sknoprop.networks.seeding import seeded
 
 __all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes"]
 
 FLOATS = [np.float64, np.float32]
+
+#: scikit-learn's word for data that are not there to be checked; None is a `y` that is missing.
+NOT_GIVEN = "no_validation"
 
 
 def image_bytes(item: Any) -> np.ndarray:
@@ -174,7 +173,7 @@ class LazyRows:
             return np.asarray(self.images, dtype=dtype).reshape(self.shape)
 
 
-def check_data(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Any:
+def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> Any:
     """Check `X`, and `y` if it is given, as scikit-learn does; images become rows.
 
     Parameters
@@ -185,6 +184,7 @@ def check_data(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Any:
         Rows of numbers ``(n_samples, n_features)`` or images ``(n_samples, channels, height,
         width)``; bytes that are images stay bytes.
     y : array-like, optional
+        None is refused, as what is missing.
     reset : bool
 
     Returns
@@ -198,11 +198,10 @@ def check_data(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Any:
     ValueError, TypeError
         If they are not as described.
     """
-    if not reset:
-        check_is_fitted(estimator)
     expected = _expected_shape(estimator) if reset else estimator.image_shape_
     lazy = isinstance(X, LazyImages)
-    ndim = X.ndim if lazy or hasattr(X, "ndim") else np.ndim(X)
+    # (np.ndim would ask array-likes for a function of their own.)
+    ndim = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
     shape = expected
     if ndim == 4:
         if not lazy:
@@ -224,8 +223,6 @@ def check_data(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> Any:
     dtypes = FLOATS if shape is None else [*FLOATS, np.uint8]
     if isinstance(X, LazyRows):
         result = _check_lazy(estimator, X, y, reset)
-    elif y is None:
-        result = validate_data(estimator, X, dtype=dtypes, reset=reset)
     else:
         result = validate_data(estimator, X, y, dtype=dtypes, reset=reset)
     if reset:
@@ -250,8 +247,8 @@ def _check_lazy(estimator: Any, X: LazyRows, y: Any, reset: bool) -> Any:
     if len(X) == 0:
         raise ValueError("X must have a row. Got LazyImages without any.")
     check_n_features(estimator, X, reset=reset)
-    if y is None:
+    if isinstance(y, str) and y == NOT_GIVEN:
         return X
-    y = validate_data(estimator, X="no_validation", y=y, reset=False)
+    y = validate_data(estimator, X=NOT_GIVEN, y=y, reset=False)
     check_consistent_length(X, y)
     return X, y

@@ -214,9 +214,9 @@ default="auto"
 
     max_iter : int or "auto", default="auto"
         Number of epochs, with a constant learning rate at most. "auto" is 30 for up to 1,000 rows
-        of two classes, else 50, falls with the root of the number of rows from 5,000 on to a
-        third, and is more where fewer than 150 steps would come of it; with a constant learning
-        rate it is 200.
+        of two classes, else 50, or 20 for networks of images; falls with the root of the number of
+        rows from 5,000 on to a third, and is more where fewer than 150 steps would come of it; with
+        a constant learning rate it is 200.
 
     augmentation : callable or None, default=None
         Changes the images of each training batch at random, on the device:

@@ -65,7 +65,7 @@ def fill_in(
         "batch_size": min(256, max(64, n_rows // 32)),
     }
     filled = params | {k: v for k, v in automatic.items() if params[k] == "auto"}
-    # A path of images costs some fifty times what dense layers do, and learns more in an epoch.
+    # A path of images costs fifteen times what dense layers do and more, and learns more an epoch.
     on_images = params["image_shape"] is not None and encoder != "mlp"
     most = 20 if on_images and not is_frozen(encoder) else 50
     n_epochs = most * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)) if deep else 30

@@ -60,7 +60,7 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     """
     if n_candidates is None:
         n_candidates = min(model.embedding.n_classes, MAX_CANDIDATES)
-    latents = n_candidates * n_draws * _width(model)
+    latents = n_candidates * n_draws * _width(model.encoder.n_out, model.embedding.weight)
     # What a path of latents makes of them; up to some classes a kernel's are shared by all rows.
     n_own = n_draws * (n_candidates if model.embedding.n_classes > MAX_CANDIDATES else 1)
     latents += n_own * model.head.largest
@@ -70,9 +70,9 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     return int(2 ** math.floor(math.log2(bound)))
 
 
-def _width(model: NoPropModel) -> int:
+def _width(n_features: int, weight: Tensor) -> int:
     """Numbers a block makes of one latent, at most: features, logits or the latent itself."""
-    return max(model.encoder.n_out, *model.embedding.weight.shape)
+    return max(n_features, *weight.shape)
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -109,11 +109,11 @@ def block_kernels(
     weight = model.embedding.weight
     levels = kernel_levels(model)
     rows = weight[None] if candidates is None else weight[candidates]
-    n_blocks, n_samples, _ = features.shape
+    n_blocks, n_samples, n_features = features.shape
     n_candidates = rows.shape[1]
     # Many classes may be too many for one go even with a single row. (The number of rows is
     # that of `rows_at_once`, so this too depends on the model and the method alone.)
-    numbers = n_blocks * n_samples * len(eps) * _width(model)
+    numbers = n_blocks * n_samples * len(eps) * _width(n_features, weight)
     at_once = max(LARGEST_ARRAY // numbers, 1)
     # Close to the label both factors of what leaves a class are tiny: products in double.
     shape = n_blocks, n_samples, n_candidates, n_candidates

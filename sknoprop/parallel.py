@@ -27,10 +27,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sknoprop.model import NoPropModel
-from sknoprop.networks.stacked import STACKED
 from sknoprop.training import Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
-from sknoprop.variants import Path
 
 __all__ = ["block_groups", "take_model", "train_groups"]
 
@@ -169,20 +167,11 @@ def _as_they_come(n_jobs: int | None, jobs: Iterable[Any]) -> Iterable[tuple[int
     return results
 
 
-@torch.no_grad()
 def take_model(model: NoPropModel, part: slice) -> NoPropModel:
     """A copy of the model with some of its blocks, which keep their levels and their times."""
-    taken = copy.deepcopy(model)
-    for module in taken.modules():
-        if isinstance(module, STACKED):
-            for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data[part].clone()
-            for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, buffer[part].clone())
-    taken.partition = taken.partition.take(part)
-    path = taken.path
-    taken.path = Path(path.schedule, taken.partition, path.parameterization, path.horizon)
-    return taken
+    taken = model.take(part)
+    # Clones first: a deep copy of a part of a buffer would have the whole of it behind it.
+    return copy.deepcopy(taken, {id(buffer): buffer.clone() for buffer in taken.buffers()})
 
 
 def _train_group(

@@ -540,17 +540,19 @@ def test_training_can_use_a_gpu(iris):
 @pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
 def test_a_trajectory_ends_in_what_is_predicted_along_it(variant):
     X, y = toy_data()
-    clf = NoPropClassifier(
-        variant, n_blocks=3, inference="trajectory", n_draws=3, max_iter=2, random_state=0
-    ).fit(X, y)
+    options = {"n_blocks": 3, "inference": "trajectory", "n_draws": 3, "max_iter": 2}
+    clf = NoPropClassifier(variant, readout="linear", **options, random_state=0).fit(X, y)
     stages = list(clf.staged_predict_proba(X))
     steps = clf.predict_trajectory(X)
     np.testing.assert_array_equal(steps.probabilities[-1].mean(1), stages[-1])
+    default = NoPropClassifier(variant, **options, random_state=0).fit(X, y)
+    on_the_way = default.predict_trajectory(X).probabilities[:-1].mean((0, 2))
+    np.testing.assert_allclose(default.predict_proba(X), on_the_way, rtol=1e-5)
     assert steps.latents.shape == (len(steps.times), len(X), 3, 3)
     assert (np.diff(steps.times) > 0).all()
     np.testing.assert_allclose(steps.probabilities.sum(-1), 1.0, rtol=1e-5)
-    if variant == "dt":  # one step a block: what each made of its latent
-        means = steps.probabilities[:-1].mean(2)
+    if variant == "dt":  # one step a block: what blocks made of their latents so far
+        means = steps.probabilities[:-1].mean(2).cumsum(0) / np.arange(1, 4)[:, None, None]
         np.testing.assert_allclose(means[:-1], stages[:-1], rtol=1e-5)
 
 

@@ -44,8 +44,8 @@ def test_more_than_two_classes_want_a_second_layer():
     ("shape", "head", "encoder", "max_iter"),
     [
         (None, "light", "mlp", 50),
-        ((3, 8, 8), "light", "resnet", 30),
-        ((3, 8, 8), "paper", "cnn", 30),
+        ((3, 8, 8), "light", "resnet", 20),
+        ((3, 8, 8), "paper", "cnn", 20),
     ],
 )
 def test_images_have_an_encoder_of_their_own(shape, head, encoder, max_iter):

@@ -184,6 +184,15 @@ def stop(*args, **kwargs):
     raise KeyboardInterrupt
 
 
+@pytest.fixture
+def heard():
+    """Python's way with Ctrl-C, which it does not have where it was started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_signal_within_a_callback_is_the_users():
     class Slow(Callback):
         def on_epoch_end(self, net, **kwargs):

@@ -250,7 +250,7 @@ def residual_path(
     generators : sequence of torch.Generator
         One a block.
     wide : bool, default=False
-        Four times as many channels, and the first stage at full size: some forty times the work.
+        Four times as many channels, and the first stage at full size: some eighty times the work.
         Otherwise the first convolution is pooled, as most of the time would be spent on it.
 
     Raises

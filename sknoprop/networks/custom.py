@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sknoprop.networks.encoders import NumberEncoding
+from sknoprop.networks.seeding import ONLY_ONE, seeded
 from sknoprop.networks.stacked import Generators, StackedModule
 
-__all__ = ["CustomPath", "FrozenEncoding", "is_frozen", "seeded"]
+__all__ = ["CustomPath", "FrozenEncoding", "is_frozen"]
 
 #: Numbers that a layer of an unknown network makes of one of its input, at most, is the guess.
 GROWTH = 64
@@ -27,34 +26,12 @@ CHUNK = 64
 #: Rows that its features are measured on, at most.
 MAX_ROWS = 4096
 
-# Of what there is one in a process: torch's global generators, and the template that the values of
-# a block are put into for a call.
-_ONLY_ONE = threading.RLock()
-
 
 def is_frozen(encoder: Any) -> bool:
     """Whether an encoder of the user's is one network that is not trained."""
     return isinstance(encoder, nn.Module) and not any(
         parameter.requires_grad for parameter in encoder.parameters()
     )
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators of CPU and device, started from `seed`, put back afterwards."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        number = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[number])
-    with _ONLY_ONE:
-        states = [generator.get_state() for generator in generators]
-        try:
-            for generator in generators:
-                generator.manual_seed(seed)
-            yield
-        finally:
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_state(state)
 
 
 def _flat(features: Any, source: str) -> Tensor:
@@ -143,7 +120,7 @@ class CustomPath(StackedModule):
         features = []
         for block in range(n_blocks):
             own_values = {name: tensors[block] for name, tensors in values.items()}
-            with _ONLY_ONE:
+            with ONLY_ONE:
                 template.train(self.training)
                 features.append(self._call(template, own_values, inputs, block))
         return torch.stack(features)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sknoprop.model import Draws
-from sknoprop.networks.custom import seeded
+from sknoprop.networks.seeding import seeded
 from sknoprop.networks.stacked import Generators
 
 __all__ = ["Augmentation", "Batch", "Batches", "LazyInputs", "NoiseSource"]
