@@ -40,6 +40,9 @@ MAX_CANDIDATES = 32
 #: Numbers in the largest array of a prediction, beside its result: 16 MB in float32.
 LARGEST_ARRAY = 2**22
 
+#: Rows of a prediction that are computed together, at most: a single row costs as much as these.
+MOST_ROWS = 256
+
 #: Levels at which the kernels of all blocks together are taken, at least.
 MIN_LEVELS = 10
 
@@ -66,7 +69,7 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     latents += n_own * model.head.largest
     # With few classes and draws the encoder's own layers may be the largest arrays.
     numbers = model.n_blocks * max(latents, model.encoder.largest)
-    bound = min(max(LARGEST_ARRAY // numbers, 1), 1024)
+    bound = min(max(LARGEST_ARRAY // numbers, 1), MOST_ROWS)
     return int(2 ** math.floor(math.log2(bound)))
 
 
@@ -115,9 +118,10 @@ def block_kernels(
     # that of `rows_at_once`, so this too depends on the model and the method alone.)
     numbers = n_blocks * n_samples * len(eps) * _width(n_features, weight)
     at_once = max(LARGEST_ARRAY // numbers, 1)
-    # Close to the label both factors of what leaves a class are tiny: products in double.
-    shape = n_blocks, n_samples, n_candidates, n_candidates
-    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device)
+    # Close to the label both factors of what leaves a class are tiny: products in double. Samples
+    # come last in memory: all that is done to a kernel is then done to many next to each other.
+    shape = n_blocks, n_candidates, n_candidates, n_samples
+    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).permute(0, 3, 1, 2)
     for t in levels.unbind(1):
         signal, noise = model.schedule.signal(t), model.schedule.noise(t)
         for start in range(0, n_candidates, at_once):
@@ -126,8 +130,12 @@ def block_kernels(
             p = model.class_probabilities(features, z, t[:, None, None])
             if candidates is not None:
                 p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
-            shares = latent_shares(origin, rows, signal, noise, eps).flatten(2, 3)
-            flow += shares.double().mT @ p.double()
+            shares = latent_shares(origin, rows, signal, noise, eps).flatten(2, 3).double()
+            if candidates is not None:
+                flow += shares.mT @ p.double()
+            else:  # one product a block for all samples
+                of_all = p.permute(0, 2, 3, 1).double().flatten(2)
+                flow += (shares[:, 0].mT @ of_all).view(shape).permute(0, 3, 1, 2)
     # With candidates, a step to a class that is none is refused: the chain stays where it is.
     # That leaves the flow between candidates, so also their stationary law up to a factor;
     # rescaling rows would not.

@@ -145,16 +145,14 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
     # large enough for the products below not to underflow.
     m = kernel.double().clamp_min(1e-60)
     n = m.shape[-1]
-    m = m.clone()
     for k in range(n - 1, 0, -1):
         # Censor the chain on states 0 .. k-1: steps through k are made direct.
         leave = m[..., k, :k]
         m[..., :k, k] /= leave.sum(-1, keepdim=True)
         m[..., :k, :k] += m[..., :k, k, None] * leave[..., None, :]
-    weights = [torch.ones_like(m[..., 0, 0])]
+    law = torch.ones_like(m[..., 0])
     for k in range(1, n):
-        weights.append((torch.stack(weights, -1) * m[..., :k, k]).sum(-1))
-    law = torch.stack(weights, -1)
+        law[..., k] = (law[..., :k] * m[..., :k, k]).sum(-1)
     return law / law.sum(-1, keepdim=True)
 
 

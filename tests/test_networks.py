@@ -187,6 +187,25 @@ def test_heads_add_latents_to_features(head, timed, normalize):
         torch.testing.assert_close(one[:, :, 0], shared[:, :, k])
 
 
+@pytest.mark.parametrize("own_latents", [False, True])
+def test_predictions_in_pieces_are_the_training_formula(own_latents, monkeypatch):
+    """On a CPU a prediction works on a few rows of a block at a time; training on all at once."""
+    head = HEADS["light"](6, 3, 4, generators(2), dropout=0.5, timed=True, normalize=False).eval()
+    features, position = rand(2, 8, 6), torch.rand(2, 1, 1)
+    z = rand(2, 8 if own_latents else 1, 5, 3, seed=1)
+    expected = head(features, z, position)
+    assert expected.requires_grad
+    pieces = []
+    plain = StackedLinear.forward
+    monkeypatch.setattr(StackedLinear, "forward", lambda *args: pieces.append(1) or plain(*args))
+    for numbers, n_pieces in ((6 * 5, 16), (3 * 6 * 5, 8), (2**18, 2)):
+        monkeypatch.setattr("sknoprop.networks.heads.PIECE", numbers)
+        pieces.clear()
+        with torch.no_grad():
+            torch.testing.assert_close(head(features, z, position), expected)
+        assert len(pieces) == n_pieces
+
+
 @pytest.mark.parametrize("timed", [True, False])
 def test_light_head_starts_as_a_layer_each_for_latent_and_time(timed):
     head = HEADS["light"](500, 40, 3, generators(2), dropout=0.0, timed=timed, normalize=False)

@@ -193,10 +193,13 @@ class Encoder(nn.Module):
     @property
     def largest(self) -> int:
         """Numbers that one row becomes in one array on its way, at most, for each block."""
-        # An array of a dense layer has all blocks, one of a path has one.
+        # An array of a dense layer has all blocks, one of a path has one; the first layer's input
+        # is one for all where there is no path.
         n_blocks = len(cast(StackedLinear, self.layers[0]).weight)
-        on_path = 0 if self.path is None else cast(int, self.path.largest)
-        return max(*self.widths, math.ceil(on_path / n_blocks))
+        n_in, *widths = self.widths
+        if self.path is None:
+            return max(*widths, math.ceil(n_in / n_blocks))
+        return max(n_in, *widths, math.ceil(cast(int, self.path.largest) / n_blocks))
 
     def prepare(self, x: Tensor) -> Tensor:
         """What `forward` takes, of raw inputs; bytes are left, the rest has the layers' dtype."""

@@ -20,9 +20,14 @@ from sknoprop.networks.stacked import (
     StackedDropout,
     StackedLinear,
     stacked_product,
+    take_blocks,
 )
 
 __all__ = ["HEADS", "Head", "LightHead", "PaperHead", "time_features"]
+
+#: Numbers that are worked on at a time where no gradients are kept: 1 MB in float32, which stays
+#: in a core's cache from the sum to the product.
+PIECE = 2**18
 
 
 def time_features(position: Tensor, dim: int) -> Tensor:
@@ -123,10 +128,34 @@ class LightHead(Head):
             hidden = stacked_product(rows, weight, features).unsqueeze(2)
         else:
             # What is the same for all rows, or all latents, is multiplied once.
-            hidden = features.unsqueeze(2)
-            for part, own in zip(parts, weight.split([p.shape[-1] for p in parts], 1), strict=True):
-                hidden = hidden + stacked_product(part, own)
+            of_parts = weight.split([part.shape[-1] for part in parts], 1)
+            products = [stacked_product(p, own) for p, own in zip(parts, of_parts, strict=True)]
+            of_latents = sum(products[1:], products[0])
+            if not torch.is_grad_enabled() and features.device.type == "cpu":
+                return self._in_pieces(features, of_latents)
+            hidden = features.unsqueeze(2) + of_latents
         return self.out(self.dropout(hidden.relu()))
+
+    def _in_pieces(self, features: Tensor, of_latents: Tensor) -> Tensor:
+        """The same for prediction on a CPU: no array has all hidden features of all latents.
+
+        Of a kernel with ten classes nine tenths of the time would be spent on writing that array to
+        memory and reading it again.
+        """
+        n_blocks, n_samples, width = features.shape
+        n_latents = of_latents.shape[2]
+        of_latents = of_latents.expand(-1, n_samples, -1, -1)
+        bound = max(PIECE // (n_latents * width), 1)
+        n_rows = min(2 ** math.floor(math.log2(bound)), n_samples)
+        hidden = features.new_empty(n_rows, n_latents, width)
+        logits = features.new_empty(n_blocks, n_samples, n_latents, self.out.out_features)
+        for i in range(n_blocks):
+            out = take_blocks(self.out, slice(i, i + 1))
+            for rows in (slice(a, a + n_rows) for a in range(0, n_samples, n_rows)):
+                own = features[i, rows, None]
+                torch.add(own, of_latents[i, rows], out=hidden[: len(own)])
+                logits[i, rows] = out(hidden[None, : len(own)].relu_())[0]
+        return logits
 
 
 class PaperHead(Head):

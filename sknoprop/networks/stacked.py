@@ -48,7 +48,7 @@ class _Narrow(torch.autograd.Function):
     def forward(ctx, addend, x, weight):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x, weight)
         ctx.shape = addend.shape
-        return torch.baddbmm(addend.mT, weight.mT, x.mT).mT.contiguous()
+        return torch.baddbmm(addend.mT, weight.mT.contiguous(), x.mT).mT.contiguous()
 
     @staticmethod
     @once_differentiable
@@ -138,6 +138,7 @@ class StackedLinear(StackedWeights):
         # Inputs first: so gradients come in the order of the weights, and are not transposed.
         super().__init__((in_features, out_features), in_features, generators, gain)
         self.bias = nn.Parameter(torch.zeros(len(generators), out_features)) if bias else None
+        self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x`, shared by all blocks or one a block.

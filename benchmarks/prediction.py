@@ -1,0 +1,191 @@
+"""Time and log loss of predictions beside MLPClassifier's, and what reuse of features saves.
+
+    python benchmarks/prediction.py                     # tables, some minutes
+    python benchmarks/prediction.py --root DATA         # images too: steps of a sampler on a CNN
+    python benchmarks/prediction.py --report
+
+One thread. Tables: class kernels of all blocks for 100,000 rows of 20 features, 2, 10 and 100
+classes, by number of blocks, draws and shape of the head, against one hidden layer of MLPClassifier
+of the same width, and against the products of matrices alone that such a prediction consists of.
+Images: 10,000 of MNIST by a trajectory of 1 and of 100 steps, and the paper's convolutional path
+alone. Least CPU seconds of `REPEATS` runs in turn. Writes ``benchmarks/results/prediction.json``.
+"""
+
+import argparse
+import json
+import platform
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import make_classification
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+from sknoprop import NoPropClassifier
+from sknoprop.inference import kernel_levels, rows_at_once
+
+RESULTS = Path(__file__).parent / "results" / "prediction.json"
+REPEATS = 3
+WIDTH = 256
+N_TRAIN, N_TEST = 10_000, 100_000
+
+#: What differs from ten blocks, one draw, the default head and one hidden layer.
+CASES = {
+    "10 blocks": {},
+    "1 block": {"n_blocks": 1},
+    "5 blocks": {"n_blocks": 5},
+    "20 blocks": {"n_blocks": 20},
+    "10 blocks, 4 draws": {"n_draws": 4},
+    "10 blocks, two layers": {"hidden_layer_sizes": (WIDTH, WIDTH)},
+    "10 blocks, no bins": {"n_bins": 0},
+    "10 blocks, the paper's head": {"head": "paper"},
+}
+
+
+def cpu(*functions):
+    """Least CPU seconds of each, run in turn."""
+    times = []
+    for _ in range(REPEATS):
+        times.append([])
+        for function in functions:
+            start = time.process_time()
+            function()
+            times[-1].append(time.process_time() - start)
+    return [float(t) for t in np.min(times, 0)]
+
+
+def products(clf, n_rows):
+    """The products of matrices of a prediction by class kernels, on numbers already there."""
+    model = clf.blocks_
+    n_blocks, n_latents = model.n_blocks, model.embedding.n_classes * clf.n_draws
+    rows = rows_at_once(model, clf.n_draws)
+    layers = [layer.weight for layer in model.encoder.layers]
+    inputs = [torch.randn(n_blocks, rows, weight.shape[1]) for weight in layers]
+    out = model.head.out.weight
+    hidden = torch.randn(n_blocks, rows * n_latents, out.shape[1])
+    n_levels = kernel_levels(model).shape[1]
+
+    def run():
+        with torch.no_grad():
+            for _ in range(-(-n_rows // rows)):
+                for x, weight in zip(inputs, layers, strict=True):
+                    torch.bmm(x, weight)
+                for _ in range(n_levels):
+                    torch.bmm(hidden, out)
+
+    return run
+
+
+def table(n_classes, case, params):
+    X, y = make_classification(
+        N_TRAIN + N_TEST, 20, n_informative=15, n_classes=n_classes, random_state=0
+    )
+    train, test = (X[:N_TRAIN], y[:N_TRAIN]), (X[N_TRAIN:], y[N_TRAIN:])
+    params = {"n_blocks": 10, "hidden_layer_sizes": (WIDTH,)} | params
+    clf = NoPropClassifier(**params, random_state=0).fit(*train)
+    mlp = MLPClassifier((WIDTH,), random_state=0).fit(*train)
+    predictions = [lambda: clf.predict_proba(test[0]), lambda: mlp.predict_proba(test[0])]
+    light = params.get("head") != "paper"
+    alone = [products(clf, N_TEST)] if light and n_classes <= 32 else []
+    ours, theirs, *rest = cpu(*predictions, *alone)
+    return {
+        "classes": n_classes,
+        "case": case,
+        "cpu_s": ours,
+        "mlp_cpu_s": theirs,
+        "products_cpu_s": rest[0] if rest else None,
+        "log_loss": log_loss(test[1], clf.predict_proba(test[0])),
+        "mlp_log_loss": log_loss(test[1], mlp.predict_proba(test[0])),
+    }
+
+
+def images(root):
+    from sknoprop.datasets import load_torchvision
+
+    X, y = load_torchvision("MNIST", root=root, return_X_y=True)
+    X_test, _ = load_torchvision("MNIST", root=root, train=False, return_X_y=True)
+    clf = NoPropClassifier(
+        "fm", encoder="cnn", max_iter=1, inference="trajectory", random_state=0
+    ).fit(X[:1000], y[:1000])
+    model = clf.blocks_
+
+    def encode():
+        with torch.no_grad():
+            for rows in torch.as_tensor(X_test).split(100):
+                model.encoder(model.encoder.prepare(rows.flatten(1)))
+
+    def steps(n):
+        return lambda: clf.set_params(n_steps=n).predict_proba(X_test)
+
+    one, hundred, encoding = cpu(steps(1), steps(100), encode)
+    return {
+        "blocks": model.n_blocks,
+        "one_step_cpu_s": one,
+        "hundred_steps_cpu_s": hundred,
+        "encoding_of_all_blocks_cpu_s": encoding,
+    }
+
+
+def report():
+    found = json.loads(RESULTS.read_text())
+    print("| classes | model | CPU s | times MLPClassifier | times its products | log loss |")
+    print("|---|---|---|---|---|---|")
+    for n_classes in dict.fromkeys(r["classes"] for r in found["tables"]):
+        own = [r for r in found["tables"] if r["classes"] == n_classes]
+        mlp = own[0]
+        print(
+            f"| {n_classes} | MLPClassifier | {mlp['mlp_cpu_s']:.2f} | 1 | | "
+            f"{mlp['mlp_log_loss']:.3f} |"
+        )
+        for r in own:
+            alone = r["products_cpu_s"]
+            ratio = f"{r['cpu_s'] / alone:.2f}" if alone else ""
+            print(
+                f"| {n_classes} | {r['case']} | {r['cpu_s']:.2f} | "
+                f"{r['cpu_s'] / r['mlp_cpu_s']:.1f} | "
+                f"{ratio} | {r['log_loss']:.3f} |"
+            )
+    if "images" in found:
+        r = found["images"]
+        one, encoding = r["one_step_cpu_s"], r["encoding_of_all_blocks_cpu_s"]
+        step = (r["hundred_steps_cpu_s"] - one) / 99
+        print(
+            f"\n100 steps take {r['hundred_steps_cpu_s'] / one:.2f} times one step; a further step "
+            f"{100 * step * r['blocks'] / encoding:.2f} % of one block's encoding."
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", help="folder of MNIST, in torchvision's layout")
+    parser.add_argument("--report", action="store_true", help="print what was measured")
+    options = parser.parse_args()
+    if options.report:
+        report()
+        return
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.root:
+        found["images"] = images(options.root)
+    else:
+        found |= {
+            "command": "python benchmarks/prediction.py",
+            "machine": f"{platform.machine()}, one thread",
+            "tables": [],
+        }
+        for n_classes in (2, 10, 100):
+            cases = CASES if n_classes < 100 else {"10 blocks": {}}
+            for case, params in cases.items():
+                found["tables"].append(table(n_classes, case, params))
+                print(found["tables"][-1], flush=True)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        main()
