@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from scipy.special import logsumexp
 
 from sknoprop.parameterizations import (
@@ -187,7 +188,7 @@ def test_continuous_time_is_the_limit_of_discrete_time():
     schedule = CosineSchedule(log_snr_min=-12.0, log_snr_max=4.0).double()
     t = torch.linspace(0.0, 1.0, 1601, dtype=F64)
     error = np.array([exact_error(prior, weight, schedule, float(a)) for a in t])
-    integral = np.trapezoid(0.5 * schedule.snr_derivative(t).numpy() * error, t.numpy())
+    integral = trapezoid(0.5 * schedule.snr_derivative(t).numpy() * error, t.numpy())
     # It also is the information gained: ln-entropy less what the last latent leaves open.
     entropy = -sum(p * math.log(p) for p in prior)
     assert integral == pytest.approx(entropy, abs=1e-3)
@@ -220,7 +221,7 @@ def test_snr_gains_sum_to_the_whole_rise():
     assert float(snr_gain(path).sum()) == pytest.approx(float(ends[1] - ends[0]))
     # The continuous scale is the integral of its weight.
     t = torch.linspace(1 / 7, 2 / 7, 2001, dtype=F64)
-    integral = np.trapezoid(0.5 * schedule.snr_derivative(t), t)
+    integral = trapezoid(0.5 * schedule.snr_derivative(t).numpy(), t.numpy())
     assert float(ContinuousTime().scale(path)[1]) == pytest.approx(integral, rel=1e-5)
 
 
