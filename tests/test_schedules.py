@@ -55,6 +55,15 @@ def test_snr_derivative_is_positive_and_matches_finite_differences(schedule):
     torch.testing.assert_close(slope, difference, rtol=1e-6, atol=1e-8)
 
 
+def test_slope_of_the_log_snr_matches_finite_differences(schedule):
+    step = 1e-6
+    inner = TIMES[10:-10]
+    with torch.no_grad():
+        slope = schedule.log_snr_derivative(inner)
+        difference = (schedule.log_snr(inner + step) - schedule.log_snr(inner - step)) / (2 * step)
+    torch.testing.assert_close(slope, difference, rtol=1e-6, atol=1e-6)
+
+
 def test_velocity_coefficients_match_finite_differences(schedule):
     step = 1e-6
     with torch.no_grad():
@@ -142,6 +151,10 @@ def test_straight_line():
     schedule = StraightLineSchedule()
     torch.testing.assert_close(schedule.signal(TIMES) + schedule.noise(TIMES), TIMES * 0 + 1)
     assert float(schedule.snr_derivative(torch.tensor(0.0))) == 0.0
+
+
+def test_clip_ends_are_shown():
+    assert repr(CosineSchedule(-9.0, 5.0)) == "CosineSchedule(log_snr_min=-9.0, log_snr_max=5.0)"
 
 
 def test_clip_ends_must_be_in_order():

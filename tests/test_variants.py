@@ -231,6 +231,9 @@ def test_flow_matching_scale_is_the_mean_of_its_weight():
     )
     # The integral of 1 / (1 - t)^2 over [1/4, 1/2] is 1 / (1 - 1/2) - 1 / (1 - 1/4).
     assert float(FlowMatching().scale(path)[1]) == pytest.approx(2 - 4 / 3, rel=1e-3)
+    # An error in the velocity counts as it is: what is left is the interval's length.
+    velocities = replace(path, parameterization=PARAMETERIZATIONS["velocity"]())
+    np.testing.assert_allclose(FlowMatching().scale(velocities), 1 / 4)
 
 
 def test_prior_divergence_matches_torch():
