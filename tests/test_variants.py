@@ -58,10 +58,14 @@ def test_discrete_time_loss_is_equation_8(embedding):
         variant="dt", embedding=embedding, embedding_dim=4, loss_weight=0.1, readout="linear"
     )
     draws = toy_draws(model, len(y))
-    _, _, logits, u = logits_of(model, inputs, y, draws)
+    _, z, logits, u = logits_of(model, inputs, y, draws)
     W = model.embedding.weight.detach().numpy()
     grid = torch.arange(5, dtype=F64) / 4
     alpha_bar = CosineSchedule().signal(grid).square().numpy()
+    for t in range(1, 5):  # block t is shown z_{t-1}
+        ab, eps = alpha_bar[t - 1], draws.eps[t - 1].numpy()
+        shown = math.sqrt(ab) * u[:, None] + math.sqrt(1 - ab) * eps
+        np.testing.assert_allclose(z[t - 1], shown, rtol=1e-6, atol=1e-9)
     snr = alpha_bar / (1 - alpha_bar)
     # T/2 eta E_{t ~ U{1..T}}[...]: a mean over blocks times T / 2.
     T, n, D = logits.shape[:3]

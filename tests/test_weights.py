@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -126,7 +127,10 @@ def test_weights_are_routed():
         own = clf.fit(StandardScaler().fit_transform(X), y, weight)
         scaled = StandardScaler().fit_transform(X)
         np.testing.assert_array_equal(pipeline.predict_proba(X), own.predict_proba(scaled))
-        search = GridSearchCV(pipeline, {"nopropclassifier__n_blocks": [1, 2]}, cv=2)
+        # A scorer of its own: scikit-learn 1.6 cannot route into the score of a pipeline.
+        scorer = get_scorer("accuracy").set_score_request(sample_weight=True)
+        grid = {"nopropclassifier__n_blocks": [1, 2]}
+        search = GridSearchCV(pipeline, grid, scoring=scorer, cv=2)
         search.fit(X, y, sample_weight=weight)
         assert search.best_params_["nopropclassifier__n_blocks"] in (1, 2)
         clf.set_partial_fit_request(sample_weight=True, classes=True)
