@@ -21,6 +21,7 @@ def test_one_hot_is_the_identity_and_fixed():
     embedding = one_hot_embedding(3)
     torch.testing.assert_close(embedding(torch.tensor([2, 0])), torch.eye(3)[[2, 0]])
     assert not list(embedding.parameters())
+    assert repr(embedding) == "ClassEmbedding(n_classes=3, dim=3, trainable=False)"
 
 
 def test_fixed_is_what_was_given():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import multivariate_normal
 
-from sknoprop.inference import block_kernels, candidate_classes
+from sknoprop.inference import block_kernels, candidate_classes, kernel_probabilities
 from sknoprop.kernels import (
     asymmetry,
     kernel_from_flow,
@@ -206,6 +206,55 @@ def test_first_pass_asks_blocks_at_their_noisiest_level(variant, monkeypatch):
         answers = torch.softmax(model.head(features, z, position), -1).mean(2)
     torch.testing.assert_close(found, answers[0])
     assert torch.equal(candidates, answers.mean(0).topk(2).indices)
+
+
+def test_candidates_divide_their_mass_anew_and_leave_the_rest(monkeypatch):
+    monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 2)
+    model, inputs, _ = toy_model(n_classes=4)
+    eps = shared_draws(4, 4, torch.Generator().manual_seed(0)).double()
+    with torch.no_grad():
+        features = model.encoder(inputs)
+        found = kernel_probabilities(model, features, eps)
+        first, candidates = candidate_classes(model, features, eps)
+        law = stationary_distribution(block_kernels(model, features, eps, candidates))
+    for row, pair in enumerate(candidates.tolist()):
+        rest = [c for c in range(4) if c not in pair]
+        for block in range(4):
+            own = found[block, row]
+            torch.testing.assert_close(own[rest], first[row, rest])
+            torch.testing.assert_close(own[pair] / own[pair].sum(), law[block, row])
+            assert float(own.sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_blocks_are_asked_at_times_of_their_own(variant):
+    """The one level of a block, or the middles of three parts of its interval."""
+    model, inputs, _ = toy_model(variant=variant, partition="uniform")
+    asked = []
+    model.head.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[1:]))
+    with torch.no_grad():
+        block_kernels(model, model.encoder(inputs), torch.zeros(1, 3, dtype=F64))
+        block = torch.arange(4, dtype=F64)
+        parts = [0.0] if variant == "dt" else [1 / 6, 3 / 6, 5 / 6]
+        assert len(asked) == len(parts)
+        for (z, position), part in zip(asked, parts, strict=True):
+            signal = model.schedule.signal((block + part) / 4 * model.path.horizon)
+            expected = signal.view(4, 1, 1, 1) * torch.eye(3, dtype=F64)
+            torch.testing.assert_close(z, expected, rtol=1e-5, atol=1e-7)
+            if variant == "dt":
+                assert position is None
+            else:
+                told = torch.full((4, 1, 1), part, dtype=F64)
+                torch.testing.assert_close(position, told, rtol=1e-5, atol=0)
+
+
+@pytest.mark.usefixtures("untouched_generators")
+def test_draws_are_those_of_their_generator():
+    one, other, third = (
+        shared_draws(4, 3, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, other)
+    assert not torch.equal(one, third)
 
 
 @given(

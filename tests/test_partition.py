@@ -98,6 +98,26 @@ def test_every_time_has_one_owner():
     assert Partition.uniform(1).owner(0.7) == 0
 
 
+def test_some_of_the_blocks_see_the_same_cut():
+    partition = Partition.uniform(4)
+    some = partition.take(slice(1, 3))
+    assert (some.n_blocks, some.n_total, partition.n_blocks) == (2, 4, 4)
+    torch.testing.assert_close(some.span.start, torch.tensor([0.25, 0.5]))
+    torch.testing.assert_close(some.frame.end, torch.tensor([0.5, 0.75]))
+    torch.testing.assert_close(some.midpoints(2), torch.tensor([[5.0, 7.0], [9.0, 11.0]]) / 16)
+    assert some.owner(0.9) == 3, "owners are numbered among all"
+
+
+def test_split_blocks_own_less_and_are_told_times_as_before():
+    split = Partition.uniform(2, horizon=0.8).split(3)
+    torch.testing.assert_close(split.edges, 0.8 * torch.arange(7) / 6)
+    torch.testing.assert_close(split.frame.start, torch.tensor([0.0, 0, 0, 0.4, 0.4, 0.4]))
+    torch.testing.assert_close(split.frame.length, torch.full((6,), 0.4))
+    twice = split.split(2)
+    assert twice.n_blocks == 12
+    torch.testing.assert_close(twice.frame.length, torch.full((12,), 0.4))
+
+
 def test_interpolation_matches_numpy():
     xp = torch.tensor([0.0, 0.1, 0.1, 0.5, 1.0], dtype=F64)
     fp = torch.tensor([0.0, 1.0, 2.0, 2.5, 7.0], dtype=F64)

@@ -615,6 +615,24 @@ def test_tensors_that_do_not_fit(name, change, message, saved):
 
 
 @pytest.mark.parametrize(
+    ("name", "factor", "message"),
+    [
+        ("model.encoder.norms.0.running_var", -1.0, "negative variance"),
+        ("model.readout.sigma", 0.0, "not positive"),
+    ],
+)
+def test_numbers_that_no_training_leaves(name, factor, message, tmp_path):
+    """Their roots and ratios would be NaN in every prediction."""
+    path = tmp_path / "model"
+    small(batch_norm=True, readout="posterior").fit(*toy_data()).save(path)
+    document, tensors = contents(path)
+    tensors[name] = factor * tensors[name]
+    rewrite(path, document, tensors)
+    with pytest.raises(ModelFileError, match=message):
+        NoPropClassifier.load(path)
+
+
+@pytest.mark.parametrize(
     "content",
     [b"", b"\x80\x04K\x01.", bytes(100), b"\xff" * 100, save({"x": torch.zeros(2)})],
     ids=["empty", "pickle", "zeros", "ones", "foreign"],

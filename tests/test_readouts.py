@@ -6,7 +6,9 @@ import torch
 from scipy.stats import multivariate_normal
 
 from sknoprop import NoPropClassifier
+from sknoprop.inference import sampling_times, trajectory_probabilities
 from sknoprop.readouts import LinearReadout, PosteriorReadout, gaussian_class_logits
+from sknoprop.samplers import EulerSampler
 from tests.models import toy_data, toy_draws, toy_model
 
 WEIGHT = torch.tensor([[1.0, 0.5], [-1.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
@@ -82,6 +84,25 @@ def test_the_denoisers_is_the_mean_of_what_blocks_say(variant):
         steps = said[: len(said) * number // 3]
         np.testing.assert_allclose(stage, np.mean(steps, axis=0), rtol=1e-12)
     np.testing.assert_array_equal(clf.predict_proba(X[:5]), stages[-1])
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_each_step_is_taken_by_the_block_that_owns_its_time(variant):
+    """Blocks that say their own number, whatever they see, are heard in their order."""
+    options = {"partition": "uniform", "parameterization": "label"}
+    model, inputs, _ = toy_model(n_classes=4, variant=variant, **options)
+    with torch.no_grad():
+        model.head.out.weight.zero_()
+        model.head.out.bias.copy_(50.0 * torch.eye(4))
+        features = model.encoder(inputs)
+        times = sampling_times(model, 8)
+        noise = torch.randn(9, 2, 4, generator=torch.Generator().manual_seed(0)).double()
+        stages = list(trajectory_probabilities(model, features, EulerSampler(), times, noise))
+    for number, stage in enumerate(stages, 1):
+        expected = torch.zeros(4, dtype=torch.float64)
+        expected[:number] = 1 / number
+        torch.testing.assert_close(stage, expected.expand_as(stage))
+    assert len(stages) == 4
 
 
 def test_looks_ahead_do_not_count():

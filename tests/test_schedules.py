@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 
 from sknoprop.schedules import (
     SCHEDULES,
@@ -54,6 +55,15 @@ def test_snr_derivative_is_positive_and_matches_finite_differences(schedule):
     torch.testing.assert_close(slope, difference, rtol=1e-6, atol=1e-8)
 
 
+def test_slope_of_the_log_snr_matches_finite_differences(schedule):
+    step = 1e-6
+    inner = TIMES[10:-10]
+    with torch.no_grad():
+        slope = schedule.log_snr_derivative(inner)
+        difference = (schedule.log_snr(inner + step) - schedule.log_snr(inner - step)) / (2 * step)
+    torch.testing.assert_close(slope, difference, rtol=1e-6, atol=1e-6)
+
+
 def test_velocity_coefficients_match_finite_differences(schedule):
     step = 1e-6
     with torch.no_grad():
@@ -69,7 +79,7 @@ def test_clock_is_the_area_swept(schedule):
     with torch.no_grad():
         t = torch.linspace(0.01, 0.99, 20_001, dtype=torch.float64)
         signal, noise = schedule.signal(t).numpy(), schedule.noise(t).numpy()
-        area = np.trapezoid(noise, signal) - np.trapezoid(signal, noise)
+        area = trapezoid(noise, signal) - trapezoid(signal, noise)
         swept = schedule.clock(t[-1:]) - schedule.clock(t[:1])
     assert float(swept) == pytest.approx(area, rel=1e-6)
 
@@ -96,7 +106,7 @@ def _cosine_alpha_bar(t):
 def _linear_alpha_bar(t):
     # The integral of beta(s) = 0.1 + 19.9 s over [0, 1 - t], by numerical quadrature.
     s = np.linspace(0.0, 1.0 - t, 20001)
-    return math.exp(-np.trapezoid(0.1 + 19.9 * s, s))
+    return math.exp(-trapezoid(0.1 + 19.9 * s, s))
 
 
 def _sigmoid_alpha_bar(t):
@@ -141,6 +151,10 @@ def test_straight_line():
     schedule = StraightLineSchedule()
     torch.testing.assert_close(schedule.signal(TIMES) + schedule.noise(TIMES), TIMES * 0 + 1)
     assert float(schedule.snr_derivative(torch.tensor(0.0))) == 0.0
+
+
+def test_clip_ends_are_shown():
+    assert repr(CosineSchedule(-9.0, 5.0)) == "CosineSchedule(log_snr_min=-9.0, log_snr_max=5.0)"
 
 
 def test_clip_ends_must_be_in_order():

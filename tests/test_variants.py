@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from scipy.special import logsumexp
 
 from sknoprop.parameterizations import (
@@ -57,10 +58,14 @@ def test_discrete_time_loss_is_equation_8(embedding):
         variant="dt", embedding=embedding, embedding_dim=4, loss_weight=0.1, readout="linear"
     )
     draws = toy_draws(model, len(y))
-    _, _, logits, u = logits_of(model, inputs, y, draws)
+    _, z, logits, u = logits_of(model, inputs, y, draws)
     W = model.embedding.weight.detach().numpy()
     grid = torch.arange(5, dtype=F64) / 4
     alpha_bar = CosineSchedule().signal(grid).square().numpy()
+    for t in range(1, 5):  # block t is shown z_{t-1}
+        ab, eps = alpha_bar[t - 1], draws.eps[t - 1].numpy()
+        shown = math.sqrt(ab) * u[:, None] + math.sqrt(1 - ab) * eps
+        np.testing.assert_allclose(z[t - 1], shown, rtol=1e-6, atol=1e-9)
     snr = alpha_bar / (1 - alpha_bar)
     # T/2 eta E_{t ~ U{1..T}}[...]: a mean over blocks times T / 2.
     T, n, D = logits.shape[:3]
@@ -187,7 +192,7 @@ def test_continuous_time_is_the_limit_of_discrete_time():
     schedule = CosineSchedule(log_snr_min=-12.0, log_snr_max=4.0).double()
     t = torch.linspace(0.0, 1.0, 1601, dtype=F64)
     error = np.array([exact_error(prior, weight, schedule, float(a)) for a in t])
-    integral = np.trapezoid(0.5 * schedule.snr_derivative(t).numpy() * error, t.numpy())
+    integral = trapezoid(0.5 * schedule.snr_derivative(t).numpy() * error, t.numpy())
     # It also is the information gained: ln-entropy less what the last latent leaves open.
     entropy = -sum(p * math.log(p) for p in prior)
     assert integral == pytest.approx(entropy, abs=1e-3)
@@ -220,7 +225,7 @@ def test_snr_gains_sum_to_the_whole_rise():
     assert float(snr_gain(path).sum()) == pytest.approx(float(ends[1] - ends[0]))
     # The continuous scale is the integral of its weight.
     t = torch.linspace(1 / 7, 2 / 7, 2001, dtype=F64)
-    integral = np.trapezoid(0.5 * schedule.snr_derivative(t), t)
+    integral = trapezoid(0.5 * schedule.snr_derivative(t).numpy(), t.numpy())
     assert float(ContinuousTime().scale(path)[1]) == pytest.approx(integral, rel=1e-5)
 
 
@@ -230,6 +235,9 @@ def test_flow_matching_scale_is_the_mean_of_its_weight():
     )
     # The integral of 1 / (1 - t)^2 over [1/4, 1/2] is 1 / (1 - 1/2) - 1 / (1 - 1/4).
     assert float(FlowMatching().scale(path)[1]) == pytest.approx(2 - 4 / 3, rel=1e-3)
+    # An error in the velocity counts as it is: what is left is the interval's length.
+    velocities = replace(path, parameterization=PARAMETERIZATIONS["velocity"]())
+    np.testing.assert_allclose(FlowMatching().scale(velocities), 1 / 4)
 
 
 def test_prior_divergence_matches_torch():

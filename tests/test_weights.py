@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from sknoprop import NoPropClassifier
+from sknoprop.fitting import weighted_data
 from tests.models import toy_data, toy_draws, toy_model
 
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
@@ -57,6 +59,16 @@ def test_weight_zero_is_as_if_the_row_were_not_there(variant):
     dropped = NoPropClassifier(variant, **SMALL).fit(X[weight > 0], y[weight > 0])
     zero = NoPropClassifier(variant, **SMALL).fit(X, y, weight)
     np.testing.assert_array_equal(zero.predict_proba(X), dropped.predict_proba(X))
+
+
+def test_weights_trained_with_have_mean_one_over_the_rows_that_count():
+    """Neither their unit nor rows of none change the size of a step."""
+    X, y = toy_data(4)
+    data = weighted_data(X, y, np.array([0.0, 1.0, 2.0, 6.0]))
+    np.testing.assert_array_equal(data.y, y[1:])
+    np.testing.assert_allclose(data.sample_weight, [1 / 3, 2 / 3, 2])
+    some = data.take(np.array([0, 2]))  # what is left when rows are held out
+    np.testing.assert_allclose(some.sample_weight, [2 / 7, 12 / 7])
 
 
 def test_only_ratios_of_weights_matter():
@@ -126,7 +138,10 @@ def test_weights_are_routed():
         own = clf.fit(StandardScaler().fit_transform(X), y, weight)
         scaled = StandardScaler().fit_transform(X)
         np.testing.assert_array_equal(pipeline.predict_proba(X), own.predict_proba(scaled))
-        search = GridSearchCV(pipeline, {"nopropclassifier__n_blocks": [1, 2]}, cv=2)
+        # A scorer of its own: scikit-learn 1.6 cannot route into the score of a pipeline.
+        scorer = get_scorer("accuracy").set_score_request(sample_weight=True)
+        grid = {"nopropclassifier__n_blocks": [1, 2]}
+        search = GridSearchCV(pipeline, grid, scoring=scorer, cv=2)
         search.fit(X, y, sample_weight=weight)
         assert search.best_params_["nopropclassifier__n_blocks"] in (1, 2)
         clf.set_partial_fit_request(sample_weight=True, classes=True)
