@@ -101,7 +101,7 @@ def test_predictions_while_others_are_fitted(untouched_generators):
 
 
 def test_groups_of_blocks_in_threads_of_threads():
-    """Fits that set the number of torch's threads overlap: the same blocks, and the number as was."""
+    """Fits that set the number of torch's threads overlap: the same blocks, the number as was."""
     options = SMALL | {"n_blocks": 4, "n_jobs": 2}
     before = torch.get_num_threads()
     with joblib.parallel_config("threading"):
@@ -209,16 +209,12 @@ def fresh_workers():
     get_reusable_executor().shutdown(wait=True)
 
 
-@pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_search_in_workers_shares_the_cores(n_jobs, fresh_workers):
-    """Threads times workers are no more than cores, and what is found is what one process finds."""
-    clf = Counting(n_jobs=n_jobs, **SMALL)
-    grid = {"n_blocks": [2, 3]}
-    search = GridSearchCV(clf, grid, scoring=threads_of, n_jobs=2, cv=2).fit(X, Y)
-    n_threads = search.cv_results_["mean_test_score"].max()
-    assert n_threads <= max(joblib.cpu_count() // 2, 1)
-    alone = GridSearchCV(clf, grid, n_jobs=1, cv=2).fit(X, Y)
-    apart = GridSearchCV(clf, grid, n_jobs=2, cv=2).fit(X, Y)
-    np.testing.assert_array_equal(
-        alone.cv_results_["mean_test_score"], apart.cv_results_["mean_test_score"]
-    )
+def test_a_search_in_workers_shares_the_cores(fresh_workers):
+    """Threads times workers are no more than cores; what is found is what one process finds."""
+    grid = {"n_jobs": [None, 2], "n_blocks": [2, 3]}
+    scoring = {"threads": threads_of, "likelihood": "neg_log_loss"}
+    search = GridSearchCV(Counting(**SMALL), grid, scoring=scoring, refit=False, cv=2)
+    alone = search.fit(X, Y).cv_results_
+    apart = search.set_params(n_jobs=2).fit(X, Y).cv_results_
+    assert apart["mean_test_threads"].max() <= max(joblib.cpu_count() // 2, 1)
+    np.testing.assert_array_equal(apart["mean_test_likelihood"], alone["mean_test_likelihood"])

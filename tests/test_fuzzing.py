@@ -204,7 +204,7 @@ def parameters(draw):
     return SMALL | chosen
 
 
-@examples(100)
+@examples(20)
 @given(params=parameters())
 # What was found so; numbers of numpy's overflowed, torch's own errors came from within training.
 @example(params=SMALL | {"n_draws": np.int8(1)})
@@ -253,7 +253,7 @@ JUNK = st.one_of(
 )
 
 
-@examples(60)
+@examples(20)
 @given(name=st.sampled_from(sorted(PARAMETERS)), value=JUNK)
 def test_anything_may_be_passed_for_a_parameter(name, value):
     test_parameters_fit_or_are_refused_before_training.hypothesis.inner_test(
@@ -302,7 +302,7 @@ def mapped(X):
 @st.composite
 def tables(draw):
     """Numbers of a dtype, in which some are odd, and as many labels."""
-    n_classes = draw(st.sampled_from([2, 3, 10, 40, *([1000] if FACTOR > 1 else [])]))
+    n_classes = draw(st.sampled_from([2, 3, 10, *([40, 1000] if FACTOR > 1 else [])]))
     n, d = draw(st.integers(n_classes, n_classes + 30)), draw(st.sampled_from([1, 2, 7, 60]))
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     X = draw(st.sampled_from([1.0, 100.0])) * rng.standard_normal((n, d))
@@ -326,7 +326,7 @@ def tables(draw):
         return X.astype(kind), y
 
 
-@examples(60)
+@examples(20)
 @given(
     table=tables(),
     layout=st.sampled_from(sorted(LAYOUTS)),
@@ -382,7 +382,6 @@ def test_one_row_in_ten_thousand(early_stopping):
     [
         (sparse.csr_array(np.eye(4)), "[Ss]parse"),
         (np.ma.masked_equal(np.eye(4), 1.0), "X must not have masked values.*Got 4"),
-        (np.eye(4).astype("M8[s]"), "DType|dtype"),
         (np.array([[{}], [1], [2], [3]], dtype=object), "float|number"),
     ],
 )
