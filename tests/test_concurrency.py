@@ -19,6 +19,9 @@ SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8, 8), "max_iter": 2, "random_sta
 
 N_THREADS = 6
 
+#: Seconds after which a child is taken to wait for ever; on a busy machine a mere start takes long.
+PATIENCE = 300
+
 
 class Net(nn.Module):
     """Draws its values and its dropout from torch's global generator."""
@@ -132,7 +135,7 @@ def answers(method, clf):
     finally:
         torch.set_num_threads(before)
     try:
-        return results.get(timeout=60)
+        return results.get(timeout=PATIENCE)
     finally:
         child.kill()
         child.join()
@@ -179,8 +182,8 @@ def test_a_fork_waits_for_what_there_is_one_of():
     child.start()
     other.join()
     try:
-        assert results.get(timeout=60), "the lock is held by a thread that is not there"
-        assert results.get(timeout=60) == state
+        assert results.get(timeout=PATIENCE), "the lock is held by a thread that is not there"
+        assert results.get(timeout=PATIENCE) == state
     finally:
         child.kill()
         child.join()
