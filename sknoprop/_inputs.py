@@ -198,6 +198,12 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
     ValueError, TypeError
         If they are not as described.
     """
+    for name, values in (("X", X), ("y", y)):
+        if np.ma.is_masked(values):
+            raise ValueError(
+                f"{name} must not have masked values: NumPy would take what is under the mask. Got "
+                f"{np.ma.count_masked(values)} of them. Fill them, or leave their rows out."
+            )
     expected = _expected_shape(estimator) if reset else estimator.image_shape_
     lazy = isinstance(X, LazyImages)
     # (np.ndim would ask array-likes for a function of their own.)

@@ -43,6 +43,7 @@ __all__ = [
     "check_parameters",
     "check_sample_weight",
     "check_unchanged",
+    "plain",
     "resolve",
     "resolve_device",
 ]
@@ -149,6 +150,17 @@ MODEL_PARAMETERS = (
 T = TypeVar("T")
 
 
+def plain(value: Any) -> Any:
+    """A number as Python has it; anything else as it is.
+
+    Those of numpy, as a search over `numpy.arange` gives, overflow in products of their own size,
+    and a bool is no size to torch.
+    """
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
 def resolve(choice: str | T, table: Mapping[str, Callable[[], T]]) -> T:
     """Make the object a name stands for; an instance stands for itself."""
     return table[choice]() if isinstance(choice, str) else choice
@@ -160,7 +172,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
+        torch.zeros(1, device=resolved).cpu()  # "meta" has shapes and no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"The 'device' parameter of NoPropClassifier must be 'auto' or a device that torch "
@@ -177,17 +189,15 @@ def layer_sizes(hidden_layer_sizes: int | Iterable[int]) -> tuple[int, ...]:
     ValueError
         If there are none, or one is not a positive integer.
     """
-    sizes: tuple[int, ...] = (
-        tuple(hidden_layer_sizes)
-        if isinstance(hidden_layer_sizes, Iterable)
-        else (hidden_layer_sizes,)
-    )
+    sizes: tuple[Any, ...] = (hidden_layer_sizes,)
+    if isinstance(hidden_layer_sizes, Iterable) and getattr(hidden_layer_sizes, "shape", 1) != ():
+        sizes = tuple(hidden_layer_sizes)
     if not sizes or not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
         raise ValueError(
             "The 'hidden_layer_sizes' parameter of NoPropClassifier must be 'auto', a positive int "
             f"or a non-empty sequence of them. Got {hidden_layer_sizes!r} instead."
         )
-    return tuple(int(s) for s in sizes)
+    return tuple(int(size) for size in sizes)
 
 
 def check_constraints(params: dict[str, Any]) -> None:
@@ -213,7 +223,8 @@ def check_parameters(params: dict[str, Any]) -> None:
         layer_sizes(params["hidden_layer_sizes"])
     shape = params["image_shape"]
     if shape is not None and not (
-        len(shape) == 3 and all(isinstance(size, Integral) and int(size) > 0 for size in shape)
+        np.shape(shape) == (3,)
+        and all(isinstance(size, Integral) and int(size) > 0 for size in shape)
     ):
         raise ValueError(
             "The 'image_shape' parameter of NoPropClassifier must be three positive ints, "

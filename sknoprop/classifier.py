@@ -25,6 +25,7 @@ from sknoprop._parameters import (
     check_first_call,
     check_parameters,
     check_unchanged,
+    plain,
     resolve,
     resolve_device,
 )
@@ -52,6 +53,7 @@ from sknoprop.inference import (
 )
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
+from sknoprop.parallel import THREADS
 from sknoprop.persistence import (
     load_classifier,
     pickled_model,
@@ -554,6 +556,7 @@ default="auto"
         return self
 
     def _check_parameters(self) -> torch.device:
+        THREADS.ensure_usable()
         self._validate_params()
         check_parameters(self.get_params(deep=False))
         return resolve_device(self.device)
@@ -597,18 +600,19 @@ default="auto"
             # The same rows as before where training goes on: others have been trained on.
             split = Seeds(seeds.entropy)
             data, validation = hold_out(data, self.validation_fraction, split)
-        params_here = params | {"image_shape": self.image_shape_}
+        numbers = {name: plain(value) for name, value in params.items()}
+        params_here = numbers | {"image_shape": self.image_shape_}
         check_encoder(params_here)
         filled = fill_in(params_here, len(data.y), len(classes), streaming)
         if again:
             # A copy is trained: should it go wrong, the model is what it was.
-            model, before = grown(self.blocks_, self._trained, self.n_blocks)
+            model, before = grown(self.blocks_, self._trained, filled["n_blocks"])
         else:
             model = build_model(filled, data.X, data.y, seeds, len(classes), data.sample_weight)
         settings = training_settings(filled, streaming)
-        n_jobs = 1 if streaming else self.n_jobs
+        n_jobs = 1 if streaming else filled["n_jobs"]
         trained = fit_model(
-            model.to(device), data, validation, self.n_draws, settings, seeds, before, n_jobs
+            model.to(device), data, validation, filled["n_draws"], settings, seeds, before, n_jobs
         )
         self.blocks_ = model
         self.classes_ = classes
@@ -797,11 +801,11 @@ default="auto"
         model = self.blocks_
         choice = self.sampler if self.sampler != "auto" else model.variant.sampler
         sampler = resolve(choice, SAMPLERS)
-        times = sampling_times(model, self.n_steps)
+        times = sampling_times(model, plain(self.n_steps))
         generator = Seeds(self._seed).generator("predict")
         steps = len(times) if sampler.stochastic else 1
         noise = torch.stack(
-            [shared_draws(self.n_draws, model.embedding.dim, generator) for _ in range(steps)]
+            [shared_draws(int(self.n_draws), model.embedding.dim, generator) for _ in range(steps)]
         ).to(model.embedding.weight)
 
         def run(function: Callable[..., Any], model: Any, features: Tensor, _: Tensor) -> Tensor:
@@ -821,8 +825,9 @@ default="auto"
         """
         model = self.blocks_
         weight = model.embedding.weight
-        eps = prediction_draws(model, self.n_draws, self._seed)
-        size = rows_at_once(model, self.n_draws, n_candidates)
+        n_draws = int(self.n_draws)
+        eps = prediction_draws(model, n_draws, self._seed)
+        size = rows_at_once(model, n_draws, n_candidates)
         parts = []
         with torch.no_grad():
             for rows in tensors(X, size, weight.device):
@@ -835,6 +840,7 @@ default="auto"
         return torch.cat(parts, dim=1).numpy()
 
     def _check(self, X: Any) -> np.ndarray:
+        THREADS.ensure_usable()
         check_is_fitted(self)
         self._validate_params()
         return check_data(self, X, reset=False)
@@ -928,6 +934,7 @@ default="auto"
             If another version of sknoprop wrote the file. Versions of other packages are recorded
             and make no difference.
         """
+        THREADS.ensure_usable()
         return load_classifier(cls, path, device)
 
     def __getstate__(self):
@@ -949,6 +956,7 @@ default="auto"
         state = dict(state)
         warn_of_version(type(self).__name__, state.pop("_sknoprop_version", "unknown"))
         if "blocks_" in state:
+            THREADS.ensure_usable()
             state.setdefault("image_shape_", None)  # pickled before there were images
             state["blocks_"] = unpickled_model(state["blocks_"])
             state["_trained"] = Trained(state["history_"])

@@ -16,12 +16,21 @@ from torch import Tensor
 
 from sknoprop._inputs import LazyRows
 from sknoprop._parameters import OPTIMIZERS
-from sknoprop.inference import MAX_CANDIDATES
+from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
 from sknoprop.networks import FrozenEncoding
 from sknoprop.parallel import block_groups, train_groups
-from sknoprop.training import LazyInputs, Rows, Settings, Trained, Validation, train
+from sknoprop.training import (
+    LazyInputs,
+    Rows,
+    Settings,
+    Trained,
+    TrainingError,
+    Validation,
+    train,
+    try_optimizer,
+)
 from sknoprop.training.seeds import Seeds
 
 __all__ = [
@@ -36,6 +45,9 @@ __all__ = [
 
 #: Numbers of raw inputs that are prepared at once, about.
 CHUNK_NUMBERS = 2**25
+
+#: Training rows whose probabilities are looked at when training is over.
+N_TRIED = 8
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,9 @@ def fit_model(
     Raises
     ------
     ValueError
-        If blocks cannot be trained apart.
+        If blocks cannot be trained apart, or by the optimiser at all.
+    TrainingError
+        If training diverges.
     """
     if model.shares_parameters and (settings.blocks_at_once or model.n_blocks) < model.n_blocks:
         raise ValueError(
@@ -186,6 +200,7 @@ def fit_model(
             "embedding or schedule is shared by all of them. Choose embedding='one-hot' (or an "
             "array) and a fixed schedule, or set blocks_at_once=None."
         )
+    try_optimizer(model, settings)
     groups = _groups(model, data, validation, settings, n_jobs)
     rows = _on_device(model, data)
     judge = None
@@ -197,6 +212,7 @@ def fit_model(
         trained = train(model, rows, judge, settings, seeds, before)
     else:
         trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+    _try_out(model, rows, n_draws, seeds)
     if trained.unfinished:
         warnings.warn(
             f"Maximum iterations ({settings.n_epochs}) reached, and the loss of "
@@ -206,6 +222,19 @@ def fit_model(
             stacklevel=2,
         )
     return trained
+
+
+@torch.no_grad()
+def _try_out(model: NoPropModel, rows: Rows, n_draws: int, seeds: Seeds) -> None:
+    # Losses are of before a step, and weights that are finite may be far too large to compute with.
+    some = torch.arange(min(len(rows.y), N_TRIED), device=rows.y.device)
+    features = model.encoder(rows.inputs[some])
+    eps = prediction_draws(model, n_draws, seeds.entropy)
+    if not torch.isfinite(kernel_probabilities(model, features, eps)).all():
+        raise TrainingError(
+            "Class probabilities by what the last step of training left are not finite: training "
+            "has diverged. Lower learning_rate_init or weight_decay, or check the scale of X."
+        )
 
 
 def _groups(

@@ -10,6 +10,7 @@ back end it is trained on; other groups, or all blocks in one step, differ by ro
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,29 +28,45 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sknoprop.model import NoPropModel
+from sknoprop.networks.seeding import ONLY_ONE
 from sknoprop.training import Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
 
-__all__ = ["block_groups", "take_model", "train_groups"]
+__all__ = ["THREADS", "block_groups", "take_model", "train_groups"]
 
 #: Times that groups are started again whose worker was killed.
 N_RESTARTS = 2
 
 
 class _Threads:
-    """Number of torch's threads, put back when the last of several fits has ended.
-
-    Workers that are threads of this process set it for all of it, and fits may overlap.
-    """
+    """Number of torch's threads, of which there is one for the whole process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_fits = 0
         self._before = 0
+        self._forked = False
+
+    def note_fork(self) -> None:
+        """Take note, in a process that was forked, that it was."""
+        self._forked = True
+
+    def ensure_usable(self) -> None:
+        """Keep to one thread in a process that was forked; to be called before torch computes.
+
+        The threads that GNU's OpenMP had in the parent are not there, and it would wait for them
+        for ever. Workers of torch's own data loaders keep to one thread too.
+        """
+        if self._forked:
+            self._forked = False
+            torch.set_num_threads(1)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Remember the number, and put it back."""
+        """Remember the number, and put it back when the last of several fits has ended.
+
+        Workers that are threads of this process set it for all of it, and fits may overlap.
+        """
         with self._lock:
             if self._n_fits == 0:
                 self._before = torch.get_num_threads()
@@ -63,7 +80,16 @@ class _Threads:
                     torch.set_num_threads(self._before)
 
 
-_THREADS = _Threads()
+THREADS = _Threads()
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=THREADS.note_fork)
+    # A fork waits for who holds it: nobody would release it in the child, nor put generators back.
+    os.register_at_fork(
+        before=ONLY_ONE.acquire,
+        after_in_parent=ONLY_ONE.release,
+        after_in_child=ONLY_ONE.release,
+    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +149,7 @@ def train_groups(
         held = _arrays((inputs, validation.y, validation.sample_weight, validation.eps))
     done: dict[int, _Group] = {}
     with (
-        _THREADS.kept(),
+        THREADS.kept(),
         tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar,
     ):
         for attempt in range(N_RESTARTS + 1):

@@ -190,7 +190,7 @@ FOREIGN = {
     "datasets": {"numpy", "os", "sklearn", "torch", "torchvision"},
     "building": {"numpy", "torch"},
     "fitting": {"joblib", "numpy", "sklearn", "torch", "warnings"},
-    "parallel": {"joblib", "numpy", "skorch", "threading", "torch", "tqdm", "warnings"},
+    "parallel": {"joblib", "numpy", "os", "skorch", "threading", "torch", "tqdm", "warnings"},
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
         *("secrets", "skorch", "torch", "warnings"),

@@ -34,6 +34,38 @@ def is_frozen(encoder: Any) -> bool:
     )
 
 
+def _made(encoder: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """A network of one block, yet to be moulded."""
+    if isinstance(encoder, nn.Module):
+        return copy.deepcopy(encoder)
+    try:
+        network = encoder()
+    except TypeError as error:
+        raise TypeError(
+            "The 'encoder' parameter of NoPropClassifier is called without arguments to make a "
+            f"network for each block. Got {encoder!r}, which raised: {error}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            "The 'encoder' parameter of NoPropClassifier must be a torch.nn.Module, or make one "
+            f"when called. Got {type(network).__name__} back."
+        )
+    return network
+
+
+def _tried(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Features of the first rows that a network is given; it may not suit them."""
+    try:
+        features = network(inputs)
+    except Exception as error:
+        raise ValueError(
+            "The 'encoder' parameter of NoPropClassifier must be a network that takes inputs of "
+            f"shape (n_samples, {', '.join(map(str, inputs.shape[1:]))}). Got one that raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return _flat(features, "of inputs")
+
+
 def _flat(features: Any, source: str) -> Tensor:
     if not isinstance(features, Tensor) or features.dim() < 2:
         raise ValueError(
@@ -77,15 +109,9 @@ class CustomPath(StackedModule):
         for generator in generators:
             seed = int(torch.randint(2**62, (), generator=generator))
             with seeded(seed, example.device):
-                network = copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder()
-                if not isinstance(network, nn.Module):
-                    raise TypeError(
-                        "The 'encoder' parameter of NoPropClassifier must be a torch.nn.Module, "
-                        f"or make one when called. Got {type(network).__name__} back."
-                    )
+                network = _made(encoder).to("cpu", torch.float32)
                 with torch.no_grad():
-                    network = network.to("cpu", torch.float32)
-                    features = _flat(network.eval()(example.float()), "of inputs")
+                    features = _tried(network.eval(), example.float())
             networks.append(network)
         if not any(parameter.requires_grad for parameter in networks[0].parameters()):
             raise ValueError(
@@ -180,7 +206,7 @@ class FrozenEncoding(nn.Module):
             rows = part.to(dtype) / 255.0 if part.dtype == torch.uint8 else part.to(dtype)
             if self.shape is not None:
                 rows = rows.view(-1, *self.shape)
-            parts.append(_flat(network(rows), "of inputs").double())
+            parts.append(_tried(network, rows).double())
         return torch.cat(parts)
 
     def forward(self, x: Tensor) -> Tensor:

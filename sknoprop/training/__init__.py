@@ -1,7 +1,7 @@
 """Training: one step for all blocks, on data that stay on the device."""
 
 from sknoprop.training.batches import Batches, LazyInputs, NoiseSource
-from sknoprop.training.loop import Rows, Settings, Trained, train
+from sknoprop.training.loop import Rows, Settings, Trained, train, try_optimizer
 from sknoprop.training.net import BlockNet, TrainingError
 from sknoprop.training.progress import EpochBar
 from sknoprop.training.stopping import Validation
@@ -18,4 +18,5 @@ __all__ = [
     "TrainingError",
     "Validation",
     "train",
+    "try_optimizer",
 ]

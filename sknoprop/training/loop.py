@@ -22,7 +22,7 @@ from sknoprop.training.progress import EpochBar
 from sknoprop.training.seeds import Seeds
 from sknoprop.training.stopping import Stopping, Validation
 
-__all__ = ["Rows", "Settings", "Trained", "train"]
+__all__ = ["Rows", "Settings", "Trained", "train", "try_optimizer"]
 
 #: Optimisers with a fused step on every device.
 FUSED = (torch.optim.Adam, torch.optim.AdamW)
@@ -179,6 +179,34 @@ def train(
             "learning_rate_init, or check the scale of X."
         )
     return Trained(net.history, net.optimizer_.state_dict()["state"], unfinished)
+
+
+def try_optimizer(model: NoPropModel, settings: Settings) -> None:
+    """Let an optimiser take a step on numbers of no consequence, before it trains the model.
+
+    Raises
+    ------
+    ValueError
+        If it cannot train parameters like the model's.
+    """
+    ours = list(model.parameters())
+    shapes = {(1,) * parameter.dim() for parameter in ours}
+    numbers = [nn.Parameter(ours[0].new_zeros(shape)) for shape in sorted(shapes)]
+    options = {k.removeprefix("optimizer__"): v for k, v in _optimizer_options(settings).items()}
+
+    def loss() -> float:
+        for number in numbers:
+            number.grad = torch.zeros_like(number)
+        return 0.0
+
+    options |= {"lr": settings.learning_rate}
+    try:
+        settings.optimizer(numbers, **options).step(loss)
+    except Exception as error:
+        raise ValueError(
+            f"The 'optimizer' parameter of NoPropClassifier, {settings.optimizer.__name__} with "
+            f"{options}, cannot train the blocks. It raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _stopping(model: NoPropModel, settings: Settings) -> Stopping | None:
