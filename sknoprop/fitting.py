@@ -140,6 +140,9 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         callbacks=tuple(params["callbacks"] or ()),
         progress_bar=bool(params["verbose"]) and not streaming,
         verbose=max(params["verbose"] - 1, 0),
+        # A stream's part is learnt as a whole or not at all: who interrupts means the stream.
+        keep_interrupted=not streaming,
+        parameters=params,
     )
 
 
@@ -197,6 +200,13 @@ def fit_model(
         trained = train(model, rows, judge, settings, seeds, before)
     else:
         trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+    if trained.interrupted is not None:
+        warnings.warn(
+            f"Training interrupted after {trained.interrupted} of {settings.n_epochs} epochs; the "
+            "model learnt so far is kept.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     if trained.unfinished:
         warnings.warn(
             f"Maximum iterations ({settings.n_epochs}) reached, and the loss of "
@@ -267,7 +277,7 @@ def _on_device(model: NoPropModel, data: Data) -> Rows:
                 rows = torch.as_tensor(np.array(X[index]), device=device)
                 return model.encoder.prepare(rows)
 
-        inputs = LazyInputs(load, len(X))
+        inputs = LazyInputs(load, len(X), X.generator)
     else:
         size = max(min(CHUNK_NUMBERS // data.X.shape[1], 2**14), 1)
         inputs = torch.cat([model.encoder.prepare(x) for x in tensors(data.X, size, device)])
