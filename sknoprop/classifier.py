@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -635,10 +636,15 @@ default="auto"
         self.history_ = history = trained.history
         self.n_iter_ = len(history)
         n_blocks = self.blocks_.n_blocks
-        losses = [epoch["block_losses"] for epoch in history]
-        self.loss_curve_ = np.array(losses, dtype=float).reshape(-1, n_blocks)
-        judged = [e["block_valid_losses"] for e in history if "block_valid_losses" in e]
-        self.validation_scores_ = -np.array(judged) if judged else None
+
+        def curve(name: str) -> np.ndarray:
+            # The quickest way: a stream has a long history, and does this for each part.
+            losses = chain.from_iterable([epoch[name] for epoch in history if name in epoch])
+            return np.fromiter(losses, dtype=float).reshape(-1, n_blocks)
+
+        self.loss_curve_ = curve("block_losses")
+        judged = curve("block_valid_losses")
+        self.validation_scores_ = -judged if len(judged) else None
 
     def predict(self, X):
         """Likeliest class of each row.

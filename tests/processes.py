@@ -16,7 +16,8 @@ def run_apart(function, *arguments):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("needs processes that are forked from a server")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sknoprop", "tests.processes"])
+    # The latter is what torch imports, slowly, when it makes the first optimiser.
+    context.set_forkserver_preload(["sknoprop", "torch._dynamo"])
     process = context.Process(target=_run, args=(function, arguments))
     process.start()
     process.join(120)

@@ -165,7 +165,7 @@ def train(
     ).initialize()
     if before is not None:
         # The epochs themselves are shared: nothing changes those that are over.
-        net.history_ = History(before.history)
+        net.history_.extend(before.history)
         resume(net.optimizer_, before.optimizer)
         if stopping is not None and stopping.keep_best and validation is not None:
             # What was kept before stays, unless this training finds better.
@@ -210,7 +210,8 @@ def train(
             + likely_cause(rows.inputs, rows.sample_weight, settings.learning_rate)
         )
     interrupted = net.state_.n_done if net.interrupted_ else None
-    return Trained(net.history, net.optimizer_.state_dict()["state"], unfinished, interrupted)
+    moments = net.optimizer_.state_dict()["state"]
+    return Trained(History(net.history), moments, unfinished, interrupted)
 
 
 def _stopping(model: NoPropModel, settings: Settings) -> Stopping | None:

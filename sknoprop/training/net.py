@@ -49,14 +49,11 @@ def _is_raised(interrupt: KeyboardInterrupt) -> bool:
     return code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
-def _lowest(history: History) -> dict[str, float]:
-    """The lowest losses in a history, so that no epoch need look through it anew."""
-    lowest: dict[str, float] = {}
-    for epoch in history:
-        for name in ("train_loss", "valid_loss"):
-            if name in epoch:
-                lowest[name] = min(epoch[name], lowest.get(name, epoch[name]))
-    return lowest
+class Epochs(History):
+    """A history that gives one epoch without a copy of them all, which long trainings are for."""
+
+    def __getitem__(self, i: Any) -> Any:
+        return list.__getitem__(self, i) if isinstance(i, int) else super().__getitem__(i)
 
 
 @dataclass(frozen=True)
@@ -93,6 +90,10 @@ class BlockNet(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return [("epoch_timer", EpochTimer())]
+
+    def initialize_history(self) -> BlockNet:
+        self.history_ = Epochs()
+        return self
 
     def get_split_datasets(self, X: Course, y: None = None, **fit_params: Any) -> tuple:
         return X.batches, X.validation
@@ -133,7 +134,7 @@ class BlockNet(NeuralNet):
         # (see `notify`); a user who interrupts must not get a half-trained model instead, but
         # that of the last whole epoch, or none.
         kwargs["epochs"] = self.max_epochs - self.state_.n_done
-        self.lowest_ = _lowest(self.history)
+        self.lowest_: dict[str, float] = {}
         try:
             try:
                 super().fit_loop(*args, **kwargs)
@@ -217,7 +218,7 @@ class BlockNet(NeuralNet):
         )
 
     def _judge_epoch(self, validation: Validation | None) -> None:
-        losses = torch.tensor(self.history[-1, "block_losses"])
+        losses = torch.tensor(self.history[-1]["block_losses"])
         if validation is not None:
             losses, together = validation.log_loss(self.module_)
             if not torch.isfinite(losses).all():
@@ -231,8 +232,10 @@ class BlockNet(NeuralNet):
             self.done_ = self.stopping_.update(losses)
 
     def _record(self, name: str, value: float) -> None:
-        lowest = self.lowest_.get(name)
-        best = lowest is None or value < lowest
+        if name not in self.lowest_:  # by what the last best epoch says, if one was before
+            before = (epoch[name] for epoch in reversed(self.history) if epoch.get(f"{name}_best"))
+            self.lowest_[name] = next(before, math.inf)
+        best = value < self.lowest_[name]
         if best:
             self.lowest_[name] = value
         self.history.record(name, value)
