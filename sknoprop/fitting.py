@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,6 +183,8 @@ def fit_model(
     ------
     ValueError
         If blocks cannot be trained apart.
+    MemoryError
+        If there is too little memory, here or in a worker; it says what takes less.
     """
     if model.shares_parameters and (settings.blocks_at_once or model.n_blocks) < model.n_blocks:
         raise ValueError(
@@ -190,16 +193,17 @@ def fit_model(
             "array) and a fixed schedule, or set blocks_at_once=None."
         )
     groups = _groups(model, data, validation, settings, n_jobs)
-    rows = _on_device(model, data)
-    judge = None
-    if validation is not None:
-        held = _on_device(model, validation)
-        eps = prediction_draws(model, n_draws, seeds.entropy)
-        judge = Validation(held.inputs, held.y, held.sample_weight, eps)
-    if len(groups) == 1:
-        trained = train(model, rows, judge, settings, seeds, before)
-    else:
-        trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+    with _memory_errors(settings):
+        rows = _on_device(model, data)
+        judge = None
+        if validation is not None:
+            held = _on_device(model, validation)
+            eps = prediction_draws(model, n_draws, seeds.entropy)
+            judge = Validation(held.inputs, held.y, held.sample_weight, eps)
+        if len(groups) == 1:
+            trained = train(model, rows, judge, settings, seeds, before)
+        else:
+            trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
     if trained.interrupted is not None:
         warnings.warn(
             f"Training interrupted after {trained.interrupted} of {settings.n_epochs} epochs; the "
@@ -216,6 +220,23 @@ def fit_model(
             stacklevel=2,
         )
     return trained
+
+
+@contextmanager
+def _memory_errors(settings: Settings) -> Iterator[None]:
+    """Say what takes less memory where there is too little."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has an error of its own for a GPU's memory, and none for the CPU's.
+        kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise MemoryError(
+            f"Training needs more memory than there is. Less is taken by a lower batch_size (now "
+            f"{settings.batch_size}), n_train_draws (now {settings.n_draws}) or blocks_at_once "
+            f"(now {settings.blocks_at_once}), and by fewer workers (n_jobs). {error}"
+        ) from error
 
 
 def _groups(
