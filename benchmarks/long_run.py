@@ -1,6 +1,7 @@
 """Long runs: memory over a thousand fits, time over thousands of epochs and of parts of a stream.
 
     python benchmarks/long_run.py             # measure (some ten minutes) and print
+    python benchmarks/long_run.py parts       # some of the cases only
     python benchmarks/long_run.py --report    # print what was measured
 
 Each case runs in a process of its own, on one thread, beside `MLPClassifier` of the same width and
@@ -131,7 +132,9 @@ def measure(case, name):
     return CASES[case](name)
 
 
-def report(records):
+def report(runs):
+    latest = {(r["case"], r["name"]): r for run in runs for r in run["records"]}
+    records = list(latest.values())
     for case in CASES:
         print(
             f"\n| {case} | {' | '.join(next(r for r in records if r['case'] == case)['found'])} |"
@@ -164,7 +167,7 @@ def main():
             "records": [],
         }
         context = multiprocessing.get_context("spawn")
-        for case in CASES:
+        for case in sys.argv[1:] or CASES:
             for name in MODELS:
                 with context.Pool(1) as pool:
                     found = pool.apply(measure, (case, name))
@@ -172,7 +175,7 @@ def main():
                 run["records"].append({"case": case, "name": name, "found": found})
         known.append(run)
         RESULTS.write_text(json.dumps(known, indent=1) + "\n")
-    report(known[-1]["records"])
+    report(known)
 
 
 if __name__ == "__main__":

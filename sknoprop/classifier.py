@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -627,23 +626,27 @@ default="auto"
         self.blocks_ = model
         self.classes_ = classes
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()
-        self._keep_training(trained)
+        # Blocks that were split have other curves.
+        known = again and self.loss_curve_.shape[1] == model.n_blocks
+        self._keep_training(trained, self.n_iter_ if known else 0)
         self._seed = seeds.entropy
         self._built_with = built_with(params)
 
-    def _keep_training(self, trained: Trained) -> None:
+    def _keep_training(self, trained: Trained, n_known: int = 0) -> None:
+        # Of a stream, whose history is long, each part adds to curves that are there (`n_known`).
         self._trained = trained
         self.history_ = history = trained.history
         self.n_iter_ = len(history)
         n_blocks = self.blocks_.n_blocks
 
-        def curve(name: str) -> np.ndarray:
-            # The quickest way: a stream has a long history, and does this for each part.
-            losses = chain.from_iterable([epoch[name] for epoch in history if name in epoch])
-            return np.fromiter(losses, dtype=float).reshape(-1, n_blocks)
+        def curve(name: str, known: np.ndarray | None) -> np.ndarray:
+            losses = [epoch[name] for epoch in history[n_known:] if name in epoch]
+            new = np.array(losses, dtype=float).reshape(-1, n_blocks)
+            return new if n_known == 0 or known is None else np.concatenate([known, new])
 
-        self.loss_curve_ = curve("block_losses")
-        judged = curve("block_valid_losses")
+        self.loss_curve_ = curve("block_losses", getattr(self, "loss_curve_", None))
+        scores = getattr(self, "validation_scores_", None)
+        judged = curve("block_valid_losses", None if scores is None else -scores)
         self.validation_scores_ = -judged if len(judged) else None
 
     def predict(self, X):

@@ -190,13 +190,15 @@ def test_ctrl_c_leaves_an_earlier_fit_and_workers_that_work_again(data):
     """Of groups that are cut off some would have trained longer than others: none is kept."""
     clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
     before = state(clf)
-    # As a terminal does it: to all processes.
-    processes = [*psutil.Process().children(), psutil.Process()]
-    signals = [threading.Timer(0.5, process.send_signal, (signal.SIGINT,)) for process in processes]
+    processes = [psutil.Process(), *psutil.Process().children()]
+
+    def interrupt():  # as a terminal does it: all of them
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        for timer in signals:
-            timer.start()
+        threading.Timer(0.5, interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             clf.set_params(max_iter=10**6).fit(data[0][:, :3], data[1])
     finally:
