@@ -251,7 +251,8 @@ default="auto"
     callbacks : list of skorch callbacks, default=None
         Callbacks, or pairs of name and callback, for the training loop: checkpoints, schedules of
         the learning rate (with ``learning_rate="constant"``), loggers. `history_` has what they
-        can monitor: "train_loss" and "valid_loss".
+        can monitor: "train_loss" and "valid_loss". With `sknoprop.callbacks.FitCheckpoint` a fit
+        whose process was killed goes on to the last bit.
 
     device : str or torch.device, default="auto"
         Where to train. "auto" takes a CUDA device if there is one, else the CPU.
