@@ -155,20 +155,20 @@ class LazyRows:
         self.images = images
         self.shape = (len(images), math.prod(images.shape[1:]))
         self.dtype = images.dtype
-        self._generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
 
     def seed(self, seed: int) -> None:
         """Start the generator of these rows and of all selections of them anew."""
-        self._generator.manual_seed(seed)
+        self.generator.manual_seed(seed)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: Any) -> LazyRows:
-        return LazyRows(self.images[key], self._generator)
+        return LazyRows(self.images[key], self.generator)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        seed = int(torch.randint(2**62, (), generator=self._generator))
+        seed = int(torch.randint(2**62, (), generator=self.generator))
         with seeded(seed, torch.device("cpu")):
             return np.asarray(self.images, dtype=dtype).reshape(self.shape)
 

@@ -253,7 +253,8 @@ default="auto"
     callbacks : list of skorch callbacks, default=None
         Callbacks, or pairs of name and callback, for the training loop: checkpoints, schedules of
         the learning rate (with ``learning_rate="constant"``), loggers. `history_` has what they
-        can monitor: "train_loss" and "valid_loss".
+        can monitor: "train_loss" and "valid_loss". With `sknoprop.callbacks.FitCheckpoint` a fit
+        whose process was killed goes on to the last bit.
 
     device : str or torch.device, default="auto"
         Where to train. "auto" takes a CUDA device if there is one, else the CPU.
@@ -476,7 +477,19 @@ default="auto"
             If a parameter or the data are not as described; before any training, and with an
             earlier fit left as it was.
         TrainingError
-            If training diverges, with an earlier fit left as it was.
+            If a loss is not finite. It names block, epoch and likely cause; an earlier fit, which
+            has the last good weights, is left as it was.
+        KeyboardInterrupt
+            After Ctrl-C, with an earlier fit left as it was, while no epoch has been completed or
+            where blocks are trained in groups (`n_jobs`), of which some would be ahead of others.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            With a constant learning rate, if losses still fell when epochs ran out. And after
+            Ctrl-C in a later epoch: training ends, and the model is what it was at the end of the
+            last one that was completed (with `early_stopping`, the best of each block until
+            then). As with `MLPClassifier`, a search or cross-validation goes on to its next fit.
         """
         device = self._check_parameters()
         again = self.warm_start and hasattr(self, "blocks_")
@@ -525,8 +538,9 @@ default="auto"
 
         Raises
         ------
-        ValueError, TypeError, TrainingError
-            As `fit`; the state before the call is left as it was.
+        ValueError, TypeError, TrainingError, KeyboardInterrupt
+            As `fit`; the state before the call is left as it was, by Ctrl-C too: a part is learnt
+            as a whole or not at all.
         """
         device = self._check_parameters()
         if self.early_stopping:
@@ -617,19 +631,28 @@ default="auto"
         self.blocks_ = model
         self.classes_ = classes
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()
-        self._keep_training(trained)
+        # Blocks that were split have other curves.
+        known = again and self.loss_curve_.shape[1] == model.n_blocks
+        self._keep_training(trained, self.n_iter_ if known else 0)
         self._seed = seeds.entropy
         self._built_with = built_with(params)
 
-    def _keep_training(self, trained: Trained) -> None:
+    def _keep_training(self, trained: Trained, n_known: int = 0) -> None:
+        # Of a stream, whose history is long, each part adds to curves that are there (`n_known`).
         self._trained = trained
         self.history_ = history = trained.history
         self.n_iter_ = len(history)
         n_blocks = self.blocks_.n_blocks
-        losses = [epoch["block_losses"] for epoch in history]
-        self.loss_curve_ = np.array(losses, dtype=float).reshape(-1, n_blocks)
-        judged = [e["block_valid_losses"] for e in history if "block_valid_losses" in e]
-        self.validation_scores_ = -np.array(judged) if judged else None
+
+        def curve(name: str, known: np.ndarray | None) -> np.ndarray:
+            losses = [epoch[name] for epoch in history[n_known:] if name in epoch]
+            new = np.array(losses, dtype=float).reshape(-1, n_blocks)
+            return new if n_known == 0 or known is None else np.concatenate([known, new])
+
+        self.loss_curve_ = curve("block_losses", getattr(self, "loss_curve_", None))
+        scores = getattr(self, "validation_scores_", None)
+        judged = curve("block_valid_losses", None if scores is None else -scores)
+        self.validation_scores_ = -judged if len(judged) else None
 
     def predict(self, X):
         """Likeliest class of each row.

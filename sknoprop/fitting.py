@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +153,9 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         callbacks=tuple(params["callbacks"] or ()),
         progress_bar=bool(params["verbose"]) and not streaming,
         verbose=max(params["verbose"] - 1, 0),
+        # A stream's part is learnt as a whole or not at all: who interrupts means the stream.
+        keep_interrupted=not streaming,
+        parameters=params,
     )
 
 
@@ -193,6 +197,8 @@ def fit_model(
         If blocks cannot be trained apart, or by the optimiser at all.
     TrainingError
         If training diverges.
+    MemoryError
+        If there is too little memory, here or in a worker; it says what takes less.
     """
     if model.shares_parameters and (settings.blocks_at_once or model.n_blocks) < model.n_blocks:
         raise ValueError(
@@ -202,17 +208,25 @@ def fit_model(
         )
     try_optimizer(model, settings)
     groups = _groups(model, data, validation, settings, n_jobs)
-    rows = _on_device(model, data)
-    judge = None
-    if validation is not None:
-        held = _on_device(model, validation)
-        eps = prediction_draws(model, n_draws, seeds.entropy)
-        judge = Validation(held.inputs, held.y, held.sample_weight, eps)
-    if len(groups) == 1:
-        trained = train(model, rows, judge, settings, seeds, before)
-    else:
-        trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
-    _try_out(model, rows, n_draws, seeds)
+    with _memory_errors(settings):
+        rows = _on_device(model, data)
+        judge = None
+        if validation is not None:
+            held = _on_device(model, validation)
+            eps = prediction_draws(model, n_draws, seeds.entropy)
+            judge = Validation(held.inputs, held.y, held.sample_weight, eps)
+        if len(groups) == 1:
+            trained = train(model, rows, judge, settings, seeds, before)
+        else:
+            trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+        _try_out(model, rows, n_draws, seeds)
+    if trained.interrupted is not None:
+        warnings.warn(
+            f"Training interrupted after {trained.interrupted} of {settings.n_epochs} epochs; the "
+            "model learnt so far is kept.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     if trained.unfinished:
         warnings.warn(
             f"Maximum iterations ({settings.n_epochs}) reached, and the loss of "
@@ -235,6 +249,23 @@ def _try_out(model: NoPropModel, rows: Rows, n_draws: int, seeds: Seeds) -> None
             "Class probabilities by what the last step of training left are not finite: training "
             "has diverged. Lower learning_rate_init or weight_decay, or check the scale of X."
         )
+
+
+@contextmanager
+def _memory_errors(settings: Settings) -> Iterator[None]:
+    """Say what takes less memory where there is too little."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has an error of its own for a GPU's memory, and none for the CPU's.
+        kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise MemoryError(
+            f"Training needs more memory than there is. Less is taken by a lower batch_size (now "
+            f"{settings.batch_size}), n_train_draws (now {settings.n_draws}) or blocks_at_once "
+            f"(now {settings.blocks_at_once}), and by fewer workers (n_jobs). {error}"
+        ) from error
 
 
 def _groups(
@@ -296,7 +327,7 @@ def _on_device(model: NoPropModel, data: Data) -> Rows:
                 rows = torch.as_tensor(np.array(X[index]), device=device)
                 return model.encoder.prepare(rows)
 
-        inputs = LazyInputs(load, len(X))
+        inputs = LazyInputs(load, len(X), X.generator)
     else:
         size = max(min(CHUNK_NUMBERS // data.X.shape[1], 2**14), 1)
         inputs = torch.cat([model.encoder.prepare(x) for x in tensors(data.X, size, device)])

@@ -140,7 +140,11 @@ def train_groups(
         blocks together, ``valid_loss``, are not known to any worker.
     """
     verbose = settings.progress_bar or settings.verbose
-    settings = replace(settings, progress_bar=False, verbose=0)
+    # Of groups that are interrupted some would have trained longer than others. And no worker
+    # needs the user's parameters, which need not be fit for sending.
+    settings = replace(
+        settings, progress_bar=False, verbose=0, keep_interrupted=False, parameters={}
+    )
     device = rows.y.device
     arrays = _arrays((cast(Tensor, rows.inputs), rows.y, rows.sample_weight))
     held = None

@@ -12,8 +12,7 @@ from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
 from sknoprop.growing import split_blocks
-from sknoprop.training import Trained
-from sknoprop.training.net import TrainingError
+from sknoprop.training import Trained, TrainingError
 from tests.models import toy_data, toy_model
 
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0}

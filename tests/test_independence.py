@@ -159,7 +159,7 @@ LAYERS = [
     {"_inputs", "_weights"},
     {"building", "datasets", "defaults", "fitting", "growing"},
     {"persistence"},
-    {"classifier"},
+    {"callbacks", "classifier"},
     {"inspection"},
     {"__init__"},
 ]
@@ -197,6 +197,7 @@ FOREIGN = {
     },
     # matplotlib and pandas only where they are asked for, see test_inspection.py.
     "inspection": {"matplotlib", "numpy", "pandas", "sklearn", "torch", "types"},
+    "callbacks": {"hashlib", "io", "json", "os", "re", "skorch", "torch"},
     "classifier": {"numpy", "os", "sklearn", "skorch", "torch"},
     "__init__": set(),
     "_version": set(),

@@ -3,14 +3,17 @@
 import functools
 import os
 import signal
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
+import psutil
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, PrintLog
 
@@ -183,6 +186,28 @@ def test_errors_of_workers_name_the_block(data):
     assert same(state(clf), before)
 
 
+def test_ctrl_c_leaves_an_earlier_fit_and_workers_that_work_again(data):
+    """Of groups that are cut off some would have trained longer than others: none is kept."""
+    clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+    before = state(clf)
+    processes = [psutil.Process(), *psutil.Process().children()]
+
+    def interrupt():  # as a terminal does it: all of them
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(0.5, interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            clf.set_params(max_iter=10**6).fit(data[0][:, :3], data[1])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert same(state(clf), before)
+    assert clf.n_features_in_ == 4
+    assert same(state(clf.set_params(max_iter=4).fit(*data)), before)
+
+
 def _killed_once(flag, number, *arguments):
     """Stands for `_train_group`: the first time, the second group's worker dies."""
     if number == 1 and not os.path.exists(flag):
@@ -192,7 +217,50 @@ def _killed_once(flag, number, *arguments):
     return _TRAIN_GROUP(number, *arguments)
 
 
+def _killed(number, *arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 _TRAIN_GROUP = parallel._train_group
+
+
+def _fails(number, *arguments):
+    raise MemoryError("not in this worker")
+
+
+def _starved(number, *arguments):
+    """Real want of memory: the process may have hardly more than it has."""
+    import resource
+
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2**25, before[1]))
+    try:
+        return _TRAIN_GROUP(number, *arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize(
+    ("fault", "n_train_draws", "message"),
+    [
+        (_fails, 1, r"more memory than there is.*batch_size.*not in this worker"),
+        (_starved, 20_000, r"n_train_draws \(now 20000\).*DefaultCPUAllocator"),
+    ],
+)
+def test_a_worker_without_memory_leaves_an_earlier_fit(
+    fault, n_train_draws, message, data, monkeypatch
+):
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("reads its memory from /proc")
+    clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+    before = state(clf)
+    monkeypatch.setattr(parallel, "_train_group", fault)
+    with pytest.raises(MemoryError, match=message):
+        clf.set_params(n_train_draws=n_train_draws).fit(data[0][:, :3], data[1])
+    assert same(state(clf), before)
+    assert clf.n_features_in_ == 4
 
 
 def test_a_killed_worker_costs_time_only(data, monkeypatch, tmp_path):
@@ -204,6 +272,13 @@ def test_a_killed_worker_costs_time_only(data, monkeypatch, tmp_path):
         found = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
     assert (tmp_path / "killed").exists()
     assert same(state(found), state(expected))
+    # One that is killed each time is given up.
+    monkeypatch.setattr(parallel, "_train_group", _killed)
+    monkeypatch.setattr(parallel, "N_RESTARTS", 0)
+    with pytest.raises(TerminatedWorkerError, match="terminated"):
+        found.fit(data[0][:, :3], data[1])
+    assert same(state(found), state(expected))
+    assert found.n_features_in_ == 4
 
 
 @pytest.mark.parametrize(

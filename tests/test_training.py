@@ -5,12 +5,12 @@ import signal
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
 from sknoprop.model import NoPropModel
-from sknoprop.training import Batches, NoiseSource
-from sknoprop.training.net import TrainingError
+from sknoprop.training import Batches, NoiseSource, TrainingError, states
 from sknoprop.training.seeds import Seeds
 from tests.models import toy_data
 
@@ -192,36 +192,130 @@ def heard():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heard")
-def test_a_signal_within_a_callback_is_the_users():
-    class Slow(Callback):
-        def on_epoch_end(self, net, **kwargs):
+class Signalling(Callback):
+    """A user's Ctrl-C while a callback runs."""
+
+    def __init__(self, moment, epoch):
+        setattr(self, moment, self.signal)
+        self.epoch = epoch
+
+    def signal(self, net, **kwargs):
+        if len(net.history) == self.epoch:
             signal.raise_signal(signal.SIGINT)
 
+
+def outcome(clf):
+    """What a training leaves, to the last bit."""
+    moments = [own[k] for own in clf._trained.optimizer.values() for k in sorted(own)]
+    tensors = [*clf.blocks_.state_dict().values(), *moments, torch.tensor(clf.loss_curve_)]
+    return [tensor.clone() for tensor in tensors]
+
+
+def assert_same(one, two):
+    for ours, theirs in zip(one, two, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize(
+    ("moment", "epoch", "n_iter"),
+    [("on_batch_end", 3, 2), ("on_grad_computed", 2, 1), ("on_epoch_end", 3, 3)],
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "fm", "embedding": "learned", "early_stopping": True},
+        {"learning_rate": "constant", "optimizer": torch.optim.RMSprop, "blocks_at_once": 2},
+    ],
+)
+def test_a_user_who_interrupts_gets_the_last_whole_epoch(moment, epoch, n_iter, options):
+    """To the last bit the model of a callback's that ends training then; said in a warning."""
+    X, y = toy_data(60)
+    options = SMALL | {"batch_size": 20, "dropout": 0.3, "batch_norm": True} | options
+    clf = NoPropClassifier(**options, callbacks=[Signalling(moment, epoch)])
+    with pytest.warns(ConvergenceWarning, match=rf"interrupted after {n_iter} of 4 epochs"):
+        clf.fit(X, y)
+    assert clf.n_iter_ == len(clf.history_) == len(clf.loss_curve_) == n_iter
+    ended = NoPropClassifier(**options, callbacks=[Interrupting(n_iter)]).fit(X, y)
+    assert_same(outcome(clf), outcome(ended))
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize(
+    ("moment", "epoch", "part"),
+    [
+        ("on_train_begin", 0, False),
+        ("on_batch_end", 1, False),
+        ("on_train_end", 4, False),
+        ("on_batch_end", 5, True),
+        ("on_epoch_end", 5, True),  # a stream is interrupted, not a part of it
+    ],
+)
+def test_without_a_whole_epoch_an_interrupt_is_the_callers(moment, epoch, part):
     X, y = toy_data()
     clf = NoPropClassifier(**SMALL).fit(X, y)
-    before = clf.predict_proba(X)
+    before = outcome(clf)
+    clf.set_params(callbacks=[Signalling(moment, epoch)])
     with pytest.raises(KeyboardInterrupt):
-        clf.set_params(callbacks=[Slow()]).fit(X, y)
-    np.testing.assert_array_equal(clf.predict_proba(X), before)
+        clf.partial_fit(X, y) if part else clf.fit(X[:, :2], y)
+    assert clf.n_features_in_ == 5
+    assert_same(outcome(clf), before)
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_a_user_who_interrupts_gets_no_half_trained_model(epoch, monkeypatch):
-    X, y = toy_data()
-    clf = NoPropClassifier(**SMALL).fit(X, y)
-    before, n_steps = clf.predict_proba(X), 0
-    losses = NoPropModel.losses
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_an_interrupt_in_a_warm_start_keeps_its_whole_epochs(step, monkeypatch):
+    X, y = toy_data(60)
+    options = SMALL | {"batch_size": 20, "warm_start": True}
+    clf, twin = (NoPropClassifier(**options).fit(X, y) for _ in range(2))
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, step)
+        if step <= 3:  # in the first epoch
+            with pytest.raises(KeyboardInterrupt):
+                clf.fit(X, y)
+        else:
+            with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 4 epochs"):
+                clf.fit(X, y)
+    if step > 3:
+        twin.set_params(callbacks=[Interrupting(6)]).fit(X, y).set_params(callbacks=None)
+    assert clf.n_iter_ == (4 if step <= 3 else 6)
+    assert_same(outcome(clf), outcome(twin))
+    assert_same(outcome(clf.partial_fit(X, y)), outcome(twin.partial_fit(X, y)))
+
+
+def interrupted_at(monkeypatch, step):
+    """Ctrl-C in the middle of a step."""
+    losses, n_steps = NoPropModel.losses, 0
 
     def interrupted(*args):
         nonlocal n_steps
         n_steps += 1
-        if n_steps == epoch:
+        if n_steps == step:
             raise KeyboardInterrupt
         return losses(*args)
 
     monkeypatch.setattr(NoPropModel, "losses", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(X[:, :2], y)
-    assert n_steps == epoch
-    np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_interrupt_while_an_epoch_is_copied(epoch, monkeypatch):
+    """Copies are half made then, but training itself stands at the end of an epoch."""
+    X, y = toy_data()
+    copied, n_calls = states._copied, 0
+
+    def interrupted(learnt, kept):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == epoch:
+            if kept:
+                kept["model"]["head.out.weight"].fill_(torch.nan)
+            signal.raise_signal(signal.SIGINT)
+        return copied(learnt, kept)
+
+    options = SMALL | {"early_stopping": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "_copied", interrupted)
+        with pytest.warns(ConvergenceWarning, match=f"interrupted after {epoch} of 4 epochs"):
+            clf = NoPropClassifier(**options).fit(X, y)
+    ended = NoPropClassifier(**options, callbacks=[Interrupting(epoch)]).fit(X, y)
+    assert_same(outcome(clf), outcome(ended))

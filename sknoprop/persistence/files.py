@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-__all__ = ["FORMAT", "ModelFileError", "read_file", "write_file"]
+__all__ = ["FORMAT", "ModelFileError", "read_file", "replace_file", "write_file"]
 
 #: Version of the format. It rises when an older sknoprop could not read a file rightly.
 FORMAT = 1
@@ -46,6 +46,11 @@ def write_file(
     # ASCII, and no NaN, which is not JSON.
     text = json.dumps(document, allow_nan=False)
     content = save({k: v.cpu().contiguous() for k, v in tensors.items()}, {KEY: text})
+    replace_file(path, content)
+
+
+def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file in one step: it is whole, or what was there before is as it was."""
     target = Path(os.path.realpath(path))  # what a link points to, not the link, is replaced
     temporary = target.with_name(f".sknoprop-{secrets.token_hex(8)}.tmp")
     try:

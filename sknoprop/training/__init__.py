@@ -1,8 +1,9 @@
 """Training: one step for all blocks, on data that stay on the device."""
 
 from sknoprop.training.batches import Batches, LazyInputs, NoiseSource
+from sknoprop.training.divergence import TrainingError
 from sknoprop.training.loop import Rows, Settings, Trained, train, try_optimizer
-from sknoprop.training.net import BlockNet, TrainingError
+from sknoprop.training.net import BlockNet
 from sknoprop.training.progress import EpochBar
 from sknoprop.training.stopping import Validation
 

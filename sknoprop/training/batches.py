@@ -86,11 +86,16 @@ class LazyInputs:
     load : callable
         From an array of row numbers to prepared inputs on the device.
     n_rows : int
+    generator : torch.Generator
+        What loading draws from, where it does.
     """
 
-    def __init__(self, load: Callable[[np.ndarray], Tensor], n_rows: int) -> None:
+    def __init__(
+        self, load: Callable[[np.ndarray], Tensor], n_rows: int, generator: torch.Generator
+    ) -> None:
         self.load = load
         self.n_rows = n_rows
+        self.generator = generator
 
     def __len__(self) -> int:
         return self.n_rows

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +16,11 @@ from sknoprop.model import NoPropModel
 from sknoprop.networks.custom import CustomPath
 from sknoprop.networks.stacked import StackedDropout
 from sknoprop.training.batches import Augmentation, Batches, LazyInputs, NoiseSource
-from sknoprop.training.net import BlockNet, Course, TrainingError
+from sknoprop.training.divergence import TrainingError, likely_cause
+from sknoprop.training.net import BlockNet, Course
 from sknoprop.training.progress import EpochBar
 from sknoprop.training.seeds import Seeds
+from sknoprop.training.states import resume
 from sknoprop.training.stopping import Stopping, Validation
 
 __all__ = ["Rows", "Settings", "Trained", "train", "try_optimizer"]
@@ -67,6 +68,10 @@ class Settings:
     progress_bar: bool = False
     verbose: int = 0
     """skorch's; above 0 each epoch prints a line."""
+    keep_interrupted: bool = False
+    """Whether a user who interrupts gets the model of the last whole epoch, if there is one."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The user's, that all this was made of."""
 
 
 @dataclass
@@ -78,6 +83,8 @@ class Trained:
     """State of the optimiser for each parameter, by its number in the model."""
     unfinished: int = 0
     """Blocks whose loss still fell when epochs ran out, where that is asked for."""
+    interrupted: int | None = None
+    """Epochs that were done when the user interrupted it."""
 
 
 def train(
@@ -109,6 +116,8 @@ def train(
     ------
     TrainingError
         If a loss, or what is learnt, is not finite.
+    KeyboardInterrupt
+        If the user interrupts it, and nothing is to be kept or no epoch was done.
     """
     device = rows.y.device
     noise = NoiseSource(
@@ -131,7 +140,18 @@ def train(
     # What draws in each step does so from generators of the blocks.
     dropouts = [m for m in model.modules() if isinstance(m, StackedDropout)]
     networks = [m for m in model.modules() if isinstance(m, CustomPath)]
-    generators = seeds.block_generators("dropout", model.n_blocks, device)
+    masks = seeds.block_generators("dropout", model.n_blocks, device)
+    # On the CPU: they give seeds, and reading one must not wait.
+    own = seeds.block_generators("dropout", model.n_blocks) if networks else []
+    generators = {
+        "order": [order],
+        "noise": noise.generators,
+        "shared": [noise.shared],
+        "dropout": masks,
+        "network": own,
+        "augment": [augment.generator] if augment else [],
+        "load": [rows.inputs.generator] if isinstance(rows.inputs, LazyInputs) else [],
+    }
     net = BlockNet(
         model,
         criterion=nn.Identity,
@@ -144,17 +164,28 @@ def train(
         **_optimizer_options(settings),
     ).initialize()
     if before is not None:
-        net.history_ = copy.deepcopy(before.history)
-        _resume(net.optimizer_, before.optimizer)
+        # The epochs themselves are shared: nothing changes those that are over.
+        net.history_.extend(before.history)
+        resume(net.optimizer_, before.optimizer)
         if stopping is not None and stopping.keep_best and validation is not None:
             # What was kept before stays, unless this training finds better.
             stopping.update(validation.log_loss(model.eval())[0])
     try:
         for dropout in dropouts:
-            dropout.generators = generators
-        for network in networks:  # on the CPU: they give seeds, and reading one must not wait
-            network.generators = seeds.block_generators("dropout", model.n_blocks)
-        course = Course(batches, validation, stopping, settings.one_cycle, settings.blocks_at_once)
+            dropout.generators = masks
+        for network in networks:
+            network.generators = own
+        course = Course(
+            batches,
+            validation,
+            stopping,
+            settings.one_cycle,
+            settings.blocks_at_once,
+            generators,
+            settings.keep_interrupted,
+            seeds,
+            settings.parameters,
+        )
         net.partial_fit(course, None)
     finally:
         for dropout in dropouts:
@@ -170,15 +201,17 @@ def train(
     unfinished = 0
     if stopping is not None:
         stopping.restore()
-        ended = len(net.history) - (len(before.history) if before else 0) < settings.n_epochs
+        ended = net.state_.n_done < settings.n_epochs
         if stopping.patience is not None and not ended:
             unfinished = int((~stopping.done).sum())
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
         raise TrainingError(
-            "What the last step of training left is not finite: training has diverged. Lower "
-            "learning_rate_init, or check the scale of X."
+            "What the last step of training left is not finite: training has diverged. "
+            + likely_cause(rows.inputs, rows.sample_weight, settings.learning_rate)
         )
-    return Trained(net.history, net.optimizer_.state_dict()["state"], unfinished)
+    interrupted = net.state_.n_done if net.interrupted_ else None
+    moments = net.optimizer_.state_dict()["state"]
+    return Trained(History(net.history), moments, unfinished, interrupted)
 
 
 def try_optimizer(model: NoPropModel, settings: Settings) -> None:
@@ -234,9 +267,3 @@ def _optimizer_options(settings: Settings) -> dict[str, Any]:
         # One pass over each parameter instead of one for each term of its update.
         options["optimizer__fused"] = True
     return options
-
-
-def _resume(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
-    """Give an optimiser the moments of an earlier one; its step sizes stay its own."""
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})

@@ -8,22 +8,27 @@ keeps epochs only, with one loss a block.
 from __future__ import annotations
 
 import dis
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
+from skorch.history import History
 
 from sknoprop.training.batches import Batch, Batches
+from sknoprop.training.divergence import TrainingError, likely_cause
+from sknoprop.training.seeds import Seeds
 from sknoprop.training.slices import BlockSlices
+from sknoprop.training.states import TrainingState
 from sknoprop.training.stopping import Stopping, Validation
 
-__all__ = ["BlockNet", "Course", "TrainingError"]
+__all__ = ["BlockNet", "Course"]
 
-
-class TrainingError(RuntimeError):
-    """Training could not go on; the message says where and why."""
+#: Steps after which losses are looked at on a device that the host would have to wait for.
+LOOK_EVERY = 64
 
 
 class _Stop(Exception):
@@ -44,6 +49,13 @@ def _is_raised(interrupt: KeyboardInterrupt) -> bool:
     return code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
+class Epochs(History):
+    """A history that gives one epoch without a copy of them all, which long trainings are for."""
+
+    def __getitem__(self, i: Any) -> Any:
+        return list.__getitem__(self, i) if isinstance(i, int) else super().__getitem__(i)
+
+
 @dataclass(frozen=True)
 class Course:
     """What a training goes through: the data, the rule of stopping, the cycle of step sizes."""
@@ -52,7 +64,14 @@ class Course:
     validation: Validation | None
     stopping: Stopping | None
     one_cycle: bool
-    blocks_at_once: int | None = None
+    blocks_at_once: int | None
+    generators: Mapping[str, Sequence[torch.Generator]]
+    """All that is drawn from, by purpose."""
+    keep_interrupted: bool
+    """Whether a user who interrupts gets the model of the last whole epoch."""
+    seeds: Seeds
+    parameters: Mapping[str, Any]
+    """The user's, for callbacks that ask which training this is."""
 
 
 class BlockNet(NeuralNet):
@@ -71,6 +90,10 @@ class BlockNet(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return [("epoch_timer", EpochTimer())]
+
+    def initialize_history(self) -> BlockNet:
+        self.history_ = Epochs()
+        return self
 
     def get_split_datasets(self, X: Course, y: None = None, **fit_params: Any) -> tuple:
         return X.batches, X.validation
@@ -98,12 +121,27 @@ class BlockNet(NeuralNet):
                 total_steps=n_steps,
                 cycle_momentum="momentum" in defaults or "betas" in defaults,
             )
+        self.keep_interrupted_ = X.keep_interrupted
+        self.interrupted_ = False
+        self.state_ = TrainingState(self, X.stopping, X.generators)
+
+    def on_epoch_end(self, net, **kwargs):  # type: ignore[no-untyped-def]
+        if self.keep_interrupted_:
+            self.state_.keep()
 
     def fit_loop(self, *args: Any, **kwargs: Any) -> BlockNet:
         # skorch takes any KeyboardInterrupt for the end of training. Its callbacks end it so
-        # (see `notify`); a user who interrupts must not get a half-trained model instead.
+        # (see `notify`); a user who interrupts must not get a half-trained model instead, but
+        # that of the last whole epoch, or none.
+        kwargs["epochs"] = self.max_epochs - self.state_.n_done
+        self.lowest_: dict[str, float] = {}
         try:
-            super().fit_loop(*args, **kwargs)
+            try:
+                super().fit_loop(*args, **kwargs)
+            except (KeyboardInterrupt, _Interrupt):
+                if not (self.keep_interrupted_ and self.state_.put_back()):
+                    raise
+                self.interrupted_ = True
         except _Stop:
             pass
         except KeyboardInterrupt as interrupt:
@@ -151,34 +189,42 @@ class BlockNet(NeuralNet):
         # Totals stay on the device; reading them each step would make the host wait.
         total = torch.zeros((), device=self.scale_.device, dtype=self.scale_.dtype)
         blocks = torch.zeros_like(self.scale_)
-        for batch in batches:
+        look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
+        for number, batch in enumerate(batches, 1):
             self.notify("on_batch_begin", batch=batch, training=True)
             step = step_fn(batch, **fit_params)
             if self.cycle_ is not None:
                 self.cycle_.step()
             total += step["loss"] * len(batch)
             blocks += step["y_pred"] * len(batch)
+            if number % look_every == 0 or number == len(batches):
+                self._check_finite(total, blocks, batches, number)
             self.notify("on_batch_end", batch=batch, training=True, **step)
         n_rows = len(batches.y)
-        losses = blocks / self.scale_ / n_rows
         self._record("train_loss", total.item() / n_rows)
-        self.history.record("block_losses", losses.tolist())
-        if not torch.isfinite(losses).all():
-            first = self.module_.partition.part.start or 0
-            bad = [first + i for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
-            raise TrainingError(
-                f"The loss of block(s) {bad} is not finite in epoch {len(self.history)}: training "
-                "has diverged. Lower learning_rate_init, or check the scale of X."
-            )
+        self.history.record("block_losses", (blocks / self.scale_ / n_rows).tolist())
+
+    def _check_finite(
+        self, total: torch.Tensor, blocks: torch.Tensor, batches: Batches, n_steps: int
+    ) -> None:
+        if math.isfinite(total):
+            return
+        first = self.module_.partition.part.start or 0
+        bad = [first + i for i in (~torch.isfinite(blocks)).nonzero().flatten().tolist()]
+        raise TrainingError(
+            f"The loss of {f'block(s) {bad}' if bad else 'what blocks share'} is not finite in "
+            f"epoch {len(self.history)}, after {n_steps} of {len(batches)} steps: training has "
+            f"diverged. {likely_cause(batches.inputs, batches.sample_weight, self.lr)}"
+        )
 
     def _judge_epoch(self, validation: Validation | None) -> None:
-        losses = torch.tensor(self.history[-1, "block_losses"])
+        losses = torch.tensor(self.history[-1]["block_losses"])
         if validation is not None:
             losses, together = validation.log_loss(self.module_)
             if not torch.isfinite(losses).all():
                 raise TrainingError(
                     f"The validation loss is not finite in epoch {len(self.history)}: training has "
-                    "diverged. Lower learning_rate_init."
+                    f"diverged. {likely_cause(validation.inputs, None, self.lr)}"
                 )
             self._record("valid_loss", together)
             self.history.record("block_valid_losses", losses.tolist())
@@ -186,6 +232,11 @@ class BlockNet(NeuralNet):
             self.done_ = self.stopping_.update(losses)
 
     def _record(self, name: str, value: float) -> None:
-        before = [epoch[name] for epoch in self.history[:-1] if name in epoch]
+        if name not in self.lowest_:  # by what the last best epoch says, if one was before
+            before = (epoch[name] for epoch in reversed(self.history) if epoch.get(f"{name}_best"))
+            self.lowest_[name] = next(before, math.inf)
+        best = value < self.lowest_[name]
+        if best:
+            self.lowest_[name] = value
         self.history.record(name, value)
-        self.history.record(f"{name}_best", not before or value < min(before))
+        self.history.record(f"{name}_best", best)

@@ -27,7 +27,8 @@ class EpochBar(Callback):
         """Show the bar."""
         n_blocks = net.module_.n_blocks
         blocks = f"{n_blocks} block{'s' if n_blocks > 1 else ''}"
-        self.bar_ = tqdm(total=self.n_epochs, desc=f"NoProp, {blocks}", unit="epoch")
+        done = net.state_.n_done  # a callback may have gone on from a file
+        self.bar_ = tqdm(total=self.n_epochs, initial=done, desc=f"NoProp, {blocks}", unit="epoch")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Move it on."""

@@ -8,6 +8,7 @@ are judged together, by the mean of their losses.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,6 +126,22 @@ class Stopping:
         for name, parameter in self.shared.items():
             if name not in self.blocks:
                 self.kept[name].copy_(parameter.data)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has seen, as tensors, which it goes on to change."""
+        return {
+            "best": self.best,
+            "stalled": self.stalled,
+            "done": self.done,
+            "kept": self.kept,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken."""
+        for name in ("best", "stalled", "done"):
+            setattr(self, name, state[name].clone())
+        for name, tensor in self.kept.items():
+            tensor.copy_(state["kept"][name])
 
     def restore(self) -> None:
         """Give blocks the weights that were kept, if any were."""

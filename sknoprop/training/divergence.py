@@ -1,0 +1,42 @@
+"""What is said of a training that has diverged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sknoprop.training.batches import LazyInputs
+
+__all__ = ["TrainingError", "likely_cause"]
+
+#: Prepared inputs are of size one or so, and weights of mean one: what is beyond is worth a word.
+LARGE = 100.0
+
+
+class TrainingError(RuntimeError):
+    """Training could not go on; the message says where and why."""
+
+
+@torch.no_grad()
+def likely_cause(
+    inputs: Tensor | LazyInputs, sample_weight: Tensor | None, learning_rate: float
+) -> str:
+    """A sentence on what is out of the ordinary in what was trained on, or with.
+
+    Rows that are loaded when they are indexed are not looked at.
+    """
+    if isinstance(inputs, Tensor) and inputs.is_floating_point():
+        largest = float(inputs.abs().max())
+        if not largest <= LARGE:
+            return (
+                f"Likely cause: X has standardised values as large as {largest:.3g}. Check its "
+                "scale and its outliers."
+            )
+    if sample_weight is not None:
+        largest = float(sample_weight.max())
+        if largest > LARGE:
+            return (
+                f"Likely cause: a row's sample_weight (times class_weight) is {largest:.3g} times "
+                "their mean. Lower it, or learning_rate_init."
+            )
+    return f"Likely cause: steps too large, with learning_rate_init={learning_rate:g}. Lower it."

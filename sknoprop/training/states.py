@@ -1,0 +1,134 @@
+"""Where a training stands: all that its next epochs depend on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor
+
+from sknoprop.training.stopping import Stopping
+
+__all__ = ["TrainingState", "resume"]
+
+
+class TrainingState:
+    """What a training changes from epoch to epoch, to be gathered and put back between epochs.
+
+    In memory it keeps what was learnt by the end of the last epoch, for a user who interrupts the
+    next one. As a dictionary it is all of it, random generators included, so that a training which
+    is begun alike and given it goes on to the same end, to the last bit.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised; `cycle_` is its schedule of step sizes, or None.
+    stopping : Stopping or None
+    generators : mapping of str to sequence of torch.Generator
+        All that training draws from, by purpose.
+    """
+
+    def __init__(
+        self,
+        net: NeuralNet,
+        stopping: Stopping | None,
+        generators: Mapping[str, Sequence[torch.Generator]],
+    ) -> None:
+        self.net = net
+        self.stopping = stopping
+        self.generators = generators
+        self._first = len(net.history)
+        self._tensors = net.module_.state_dict()
+        self._kept: dict[str, Any] = {}
+        self._n_kept: int | None = self._first
+
+    @property
+    def n_done(self) -> int:
+        """Epochs of this training in the history."""
+        return len(self.net.history) - self._first
+
+    def keep(self) -> None:
+        """Remember what has been learnt; at the end of an epoch."""
+        # An interrupt while copies are half made finds training itself at the end of an epoch.
+        self._n_kept = None
+        self._kept = _copied(self._learnt(), self._kept)
+        self._n_kept = len(self.net.history)
+
+    def put_back(self) -> bool:
+        """Go back to the end of the last epoch that was kept; False if there is none."""
+        if self._n_kept == self._first:
+            return False
+        if self._n_kept is not None:
+            self._load_learnt(self._kept)
+            del self.net.history_[self._n_kept :]
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as tensors (which training goes on to change), numbers and strings."""
+        cycle = self.net.cycle_
+        return self._learnt() | {
+            "groups": self.net.optimizer_.state_dict()["param_groups"],
+            "cycle": None if cycle is None else cycle.state_dict(),
+            "generators": {
+                purpose: [generator.get_state() for generator in own]
+                for purpose, own in self.generators.items()
+            },
+            "history": self.net.history.to_list(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken, in a training that was begun alike."""
+        self._load_learnt(state)
+        optimizer = self.net.optimizer_
+        optimizer.load_state_dict(optimizer.state_dict() | {"param_groups": state["groups"]})
+        if state["cycle"] is not None:
+            self.net.cycle_.load_state_dict(state["cycle"])
+        for purpose, own in self.generators.items():
+            for generator, numbers in zip(own, state["generators"][purpose], strict=True):
+                generator.set_state(numbers)
+        self.net.history_[:] = state["history"]
+
+    def _learnt(self) -> dict[str, Any]:
+        return {
+            "model": self._tensors,
+            "optimizer": self.net.optimizer_.state_dict()["state"],
+            "stopping": None if self.stopping is None else self.stopping.state_dict(),
+        }
+
+    def _load_learnt(self, learnt: dict[str, Any]) -> None:
+        for name, tensor in self._tensors.items():
+            tensor.copy_(learnt["model"][name])
+        resume(self.net.optimizer_, learnt["optimizer"])
+        if self.stopping is not None:
+            self.stopping.load_state_dict(learnt["stopping"])
+
+
+def resume(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """Give an optimiser a copy of the moments of an earlier one; its step sizes stay its own."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+
+
+def _copied(value: Any, room: Any = None) -> Any:
+    """A copy of nested dictionaries, in the tensors of an earlier copy where they fit."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    def copied(value: Any, room: Any) -> Any:
+        if isinstance(value, Tensor):
+            if not isinstance(room, Tensor) or room.shape != value.shape:
+                return value.clone()
+            pairs.append((room, value))
+            return room
+        if isinstance(value, dict):
+            rooms = room if isinstance(room, dict) else {}
+            return {key: copied(own, rooms.get(key)) for key, own in value.items()}
+        return copy.deepcopy(value)
+
+    result = copied(value, room)
+    if pairs:  # in one call, which takes two thirds of the time of one for each tensor
+        rooms, values = zip(*pairs, strict=True)
+        torch._foreach_copy_(list(rooms), list(values))
+    return result
