@@ -61,21 +61,16 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     n_candidates : int, optional
         Classes in a row's kernel; by default as many as `kernel_probabilities` takes.
     """
+    shared = n_candidates is None and model.embedding.n_classes <= MAX_CANDIDATES
     if n_candidates is None:
         n_candidates = min(model.embedding.n_classes, MAX_CANDIDATES)
-    latents = n_candidates * n_draws * _width(model.encoder.n_out, model.embedding.weight)
-    # What a path of latents makes of them; up to some classes a kernel's are shared by all rows.
-    n_own = n_draws * (n_candidates if model.embedding.n_classes > MAX_CANDIDATES else 1)
-    latents += n_own * model.head.largest
+    latents = n_candidates * n_draws * model.latent_size(shared)
+    # What a path of latents makes of them; a kernel's may be the same for all rows.
+    latents += n_draws * (1 if shared else n_candidates) * model.head.largest
     # With few classes and draws the encoder's own layers may be the largest arrays.
     numbers = model.n_blocks * max(latents, model.encoder.largest)
     bound = min(max(LARGEST_ARRAY // numbers, 1), MOST_ROWS)
     return int(2 ** math.floor(math.log2(bound)))
-
-
-def _width(n_features: int, weight: Tensor) -> int:
-    """Numbers a block makes of one latent, at most: features, logits or the latent itself."""
-    return max(n_features, *weight.shape)
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -112,11 +107,11 @@ def block_kernels(
     weight = model.embedding.weight
     levels = kernel_levels(model)
     rows = weight[None] if candidates is None else weight[candidates]
-    n_blocks, n_samples, n_features = features.shape
+    n_blocks, n_samples, _ = features.shape
     n_candidates = rows.shape[1]
     # Many classes may be too many for one go even with a single row. (The number of rows is
     # that of `rows_at_once`, so this too depends on the model and the method alone.)
-    numbers = n_blocks * n_samples * len(eps) * _width(n_features, weight)
+    numbers = n_blocks * n_samples * len(eps) * model.latent_size(candidates is None)
     at_once = max(LARGEST_ARRAY // numbers, 1)
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
@@ -134,7 +129,7 @@ def block_kernels(
             if candidates is not None:
                 flow += shares.mT @ p.double()
             else:  # one product a block for all samples
-                of_all = p.permute(0, 2, 3, 1).double().flatten(2)
+                of_all = p.permute(0, 2, 3, 1).flatten(2).double()
                 flow += (shares[:, 0].mT @ of_all).view(shape).permute(0, 3, 1, 2)
     # With candidates, a step to a class that is none is refused: the chain stays where it is.
     # That leaves the flow between candidates, so also their stationary law up to a factor;

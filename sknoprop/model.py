@@ -135,6 +135,16 @@ class NoPropModel(nn.Module):
         wanted = self.variant.trains_readout and self.readout.reads_latent
         return wanted or self.embedding.trainable
 
+    def latent_size(self, shared: bool) -> int:
+        """Numbers a block makes of one latent and row, at most, where no gradients are kept.
+
+        Parameters
+        ----------
+        shared : bool
+            Whether all rows have the same latents.
+        """
+        return max(self.head.latent_size(shared), *self.embedding.weight.shape)
+
     def unfreeze(self) -> None:
         """Let gradients reach what training moves, and nothing else."""
         self.requires_grad_(True)

@@ -32,5 +32,8 @@ class ExactModel:
         distance = (z.unsqueeze(-2) - signal.unsqueeze(-1) * self.embedding.weight).square().sum(-1)
         return torch.softmax(self.prior.log() - 0.5 * distance / noise**self.noise_power, -1)
 
+    def latent_size(self, shared):
+        return max(self.embedding.weight.shape)
+
     def class_probabilities(self, features, z, t):
         return self.posterior(z, t[..., None]).expand(-1, features.shape[1], -1, -1)

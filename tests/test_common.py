@@ -6,7 +6,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sknoprop import NoPropClassifier
 
 #: Small, so that a few hundred fits take a minute; nothing else differs from the defaults.
-SMALL = {"n_blocks": 3, "hidden_layer_sizes": (32,)}
+SMALL = {"n_blocks": 2, "hidden_layer_sizes": (16,), "max_iter": 12}
 
 ESTIMATORS = [
     NoPropClassifier(variant, embedding=embedding, embedding_dim=4, **SMALL)

@@ -78,7 +78,7 @@ def test_digits(fitted, digits):
 #: few rows slows velocities and single networks down.
 PLAIN = {
     "max_iter": 25,
-    "n_blocks": 10,
+    "n_blocks": 5,
     "hidden_layer_sizes": (128,),
     "dropout": 0.2,
     "n_train_draws": 2,

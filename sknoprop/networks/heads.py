@@ -25,9 +25,9 @@ from sknoprop.networks.stacked import (
 
 __all__ = ["HEADS", "Head", "LightHead", "PaperHead", "time_features"]
 
-#: Numbers that are worked on at a time where no gradients are kept: 1 MB in float32, which stays
+#: Numbers that are worked on at a time where no gradients are kept: 2 MB in float32, which stays
 #: in a core's cache from the sum to the product.
-PIECE = 2**18
+PIECE = 2**19
 
 
 def time_features(position: Tensor, dim: int) -> Tensor:
@@ -56,6 +56,13 @@ class Head(nn.Module, ABC):
     def largest(self) -> int:
         """Numbers that a path makes of one latent in one array, at most, for each block."""
         return 0
+
+    @abstractmethod
+    def latent_size(self, shared: bool) -> int:
+        """Numbers that a block makes of one latent and row, at most, where no gradients are kept.
+
+        Less where latents are `shared` by all rows, if what they become is not kept for each row.
+        """
 
     @abstractmethod
     def forward(self, features: Tensor, z: Tensor, position: Tensor | None) -> Tensor:
@@ -117,6 +124,11 @@ class LightHead(Head):
         self.dropout = StackedDropout(dropout)
         self.out = StackedLinear(width, n_classes, generators, gain=1.0)
 
+    def latent_size(self, shared: bool) -> int:
+        # On a GPU more: there memory is written and read faster than it can be done without.
+        n_classes, width = self.out.out_features, self.latent.out_features
+        return n_classes if shared else max(n_classes, width)
+
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
         parts = [z]
         if self.timed:
@@ -147,14 +159,15 @@ class LightHead(Head):
         of_latents = of_latents.expand(-1, n_samples, -1, -1)
         bound = max(PIECE // (n_latents * width), 1)
         n_rows = min(2 ** math.floor(math.log2(bound)), n_samples)
+        pieces = [slice(a, a + n_rows) for a in range(0, n_samples, n_rows)]
         hidden = features.new_empty(n_rows, n_latents, width)
         logits = features.new_empty(n_blocks, n_samples, n_latents, self.out.out_features)
         for i in range(n_blocks):
             out = take_blocks(self.out, slice(i, i + 1))
-            for rows in (slice(a, a + n_rows) for a in range(0, n_samples, n_rows)):
+            for rows in pieces:
                 own = features[i, rows, None]
-                torch.add(own, of_latents[i, rows], out=hidden[: len(own)])
-                logits[i, rows] = out(hidden[None, : len(own)].relu_())[0]
+                piece = torch.add(own, of_latents[i, rows], out=hidden[: len(own)]).relu_()
+                logits[i, rows] = out(piece[None])[0]
         return logits
 
 
@@ -226,6 +239,9 @@ class PaperHead(Head):
         )
         self.dropout = StackedDropout(dropout)
         self.out = StackedLinear(half, n_classes, generators, gain=1.0)
+
+    def latent_size(self, shared: bool) -> int:
+        return max(self.out.out_features, self.from_latent.out_features)
 
     @property
     def largest(self) -> int:
