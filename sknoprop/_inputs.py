@@ -199,7 +199,7 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
         If they are not as described.
     """
     for name, values in (("X", X), ("y", y)):
-        if np.ma.is_masked(values):
+        if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             raise ValueError(
                 f"{name} must not have masked values: NumPy would take what is under the mask. Got "
                 f"{np.ma.count_masked(values)} of them. Fill them, or leave their rows out."

@@ -41,7 +41,8 @@ class FitCheckpoint(Callback):
     of the learning rate, random generators, what stopping has seen, the history. If the file is
     there when a fit begins, and is of the same fit, training goes on from it; what comes out is
     what would have come out without the break. So a script whose process was killed is simply run
-    again. When a fit has come to its end the file is removed. After Ctrl-C or an error it stays.
+    again. When training has come to its end the file is removed. After Ctrl-C or an error in
+    training it stays.
 
     Two fits are the same if data, weights, parameters, random state, blocks to begin with (in a
     warm start), device and the versions of sknoprop and torch are. Objects of your own among the
@@ -186,7 +187,7 @@ def _identity(net: Any, course: Any) -> dict[str, dict[str, str]]:
     return {
         "parameters": {
             # Where an object lies in memory is no part of what it is.
-            name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+            name: re.sub(r" at 0x[0-9a-fA-F]+", "", _described(value))
             for name, value in sorted(course.parameters.items())
             if name not in NOT_COMPARED
         },
@@ -205,6 +206,11 @@ def _identity(net: Any, course: Any) -> dict[str, dict[str, str]]:
         },
         "blocks": {"the blocks to begin with": _hash([net.module_.state_dict(), moments])},
     }
+
+
+def _described(value: Any) -> str:
+    # An array's `repr` depends on how numpy is set to print.
+    return _hash(torch.as_tensor(value)) if hasattr(value, "__array_interface__") else repr(value)
 
 
 def _rows(inputs: Any) -> Any:

@@ -811,13 +811,13 @@ default="auto"
         """
         X = self._check(X)
         times, run = self._sampling()
-        steps = self._by_rows(X, partial(run, trajectory_steps))
+        steps = self._by_rows(X, partial(run, trajectory_steps), n_candidates=1)
         latents, probabilities = np.split(steps, [self.embedding_.shape[1]], axis=-1)
         return Trajectories(times.numpy(), latents, probabilities)
 
     def _trajectories(self, X: np.ndarray) -> np.ndarray:
         _, run = self._sampling()
-        return self._by_rows(X, partial(run, trajectory_probabilities))
+        return self._by_rows(X, partial(run, trajectory_probabilities), n_candidates=1)
 
     def _sampling(self) -> tuple[Tensor, Callable[..., Tensor]]:
         """Times of a trajectory, and how to run one of the functions along it."""

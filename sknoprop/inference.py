@@ -59,7 +59,8 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     model : NoPropModel
     n_draws : int
     n_candidates : int, optional
-        Classes in a row's kernel; by default as many as `kernel_probabilities` takes.
+        Classes in a row's kernel, with latents of the row's own; by default as many as
+        `kernel_probabilities` takes, with latents that rows share if it can be. 1 for trajectories.
     """
     shared = n_candidates is None and model.embedding.n_classes <= MAX_CANDIDATES
     if n_candidates is None:
@@ -129,6 +130,8 @@ def block_kernels(
             if candidates is not None:
                 flow += shares.mT @ p.double()
             else:  # one product a block for all samples
+                # (Both factors are float32 widened, so products are exact, and no row's sums depend
+                # on where it stands.)
                 of_all = p.permute(0, 2, 3, 1).flatten(2).double()
                 flow += (shares[:, 0].mT @ of_all).view(shape).permute(0, 3, 1, 2)
     # With candidates, a step to a class that is none is refused: the chain stays where it is.

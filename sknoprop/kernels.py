@@ -115,7 +115,7 @@ def kernel_from_flow(flow: Tensor) -> Tensor:
     """
     kernel = flow.clone()
     kernel.diagonal(dim1=-2, dim2=-1).zero_()
-    leave = kernel.sum(-1)
+    leave = _sum_of_classes(kernel)
     slower = leave.amax(-1, keepdim=True).clamp_min(1.0)
     kernel /= slower[..., None]
     kernel.diagonal(dim1=-2, dim2=-1).add_(1.0 - leave / slower)
@@ -148,12 +148,18 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
     for k in range(n - 1, 0, -1):
         # Censor the chain on states 0 .. k-1: steps through k are made direct.
         leave = m[..., k, :k]
-        m[..., :k, k] /= leave.sum(-1, keepdim=True)
+        m[..., :k, k] /= _sum_of_classes(leave)[..., None]
         m[..., :k, :k] += m[..., :k, k, None] * leave[..., None, :]
     law = torch.ones_like(m[..., 0])
     for k in range(1, n):
-        law[..., k] = (law[..., :k] * m[..., :k, k]).sum(-1)
-    return law / law.sum(-1, keepdim=True)
+        law[..., k] = _sum_of_classes(law[..., :k] * m[..., :k, k])
+    return law / _sum_of_classes(law)[..., None]
+
+
+def _sum_of_classes(x: Tensor) -> Tensor:
+    # Contiguous: where samples come last in memory, several sums at once may be taken in an order
+    # that depends on where a sample stands, and a prediction must not.
+    return x.contiguous().sum(-1)
 
 
 def retention(kernel: Tensor) -> Tensor:

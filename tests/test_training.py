@@ -319,3 +319,31 @@ def test_an_interrupt_while_an_epoch_is_copied(epoch, monkeypatch):
             clf = NoPropClassifier(**options).fit(X, y)
     ended = NoPropClassifier(**options, callbacks=[Interrupting(epoch)]).fit(X, y)
     assert_same(outcome(clf), outcome(ended))
+
+
+class Careful(torch.optim.SGD):
+    """Looks at the loss, as some optimisers do."""
+
+    def step(self, closure=None):
+        loss = closure()
+        assert loss.item() == loss.item()
+        return super().step(None if loss is None else lambda: loss)
+
+
+class Replacing(torch.optim.SGD):
+    """Puts other tensors in the place of parameters."""
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data = parameter.data.clone()
+        return loss
+
+
+def test_optimisers_of_ones_own():
+    X, y = toy_data()
+    small = {"n_blocks": 2, "hidden_layer_sizes": (4,), "max_iter": 2, "weight_decay": 0.0}
+    NoPropClassifier(optimizer=Careful, **small).fit(X, y)
+    with pytest.raises(ValueError, match="Replacing, puts other tensors"):
+        NoPropClassifier(optimizer=Replacing, **small).fit(X, y)

@@ -125,9 +125,9 @@ class LightHead(Head):
         self.out = StackedLinear(width, n_classes, generators, gain=1.0)
 
     def latent_size(self, shared: bool) -> int:
-        # On a GPU more: there memory is written and read faster than it can be done without.
         n_classes, width = self.out.out_features, self.latent.out_features
-        return n_classes if shared else max(n_classes, width)
+        in_pieces = shared and self.out.weight.device.type == "cpu"
+        return n_classes if in_pieces else max(n_classes, width)
 
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
         parts = [z]

@@ -227,10 +227,12 @@ def try_optimizer(model: NoPropModel, settings: Settings) -> None:
     numbers = [nn.Parameter(ours[0].new_zeros(shape)) for shape in sorted(shapes)]
     options = {k.removeprefix("optimizer__"): v for k, v in _optimizer_options(settings).items()}
 
-    def loss() -> float:
+    places = [number.data_ptr() for number in numbers]
+
+    def loss() -> Any:  # as in training: a tensor
         for number in numbers:
-            number.grad = torch.zeros_like(number)
-        return 0.0
+            number.grad = torch.ones_like(number)
+        return numbers[0].new_ones(())
 
     options |= {"lr": settings.learning_rate}
     try:
@@ -240,6 +242,11 @@ def try_optimizer(model: NoPropModel, settings: Settings) -> None:
             f"The 'optimizer' parameter of NoPropClassifier, {settings.optimizer.__name__} with "
             f"{options}, cannot train the blocks. It raised {type(error).__name__}: {error}"
         ) from error
+    if [number.data_ptr() for number in numbers] != places:
+        raise ValueError(
+            f"The 'optimizer' parameter of NoPropClassifier, {settings.optimizer.__name__}, puts "
+            "other tensors in the place of parameters. It must change them in place, as torch's do."
+        )
 
 
 def _stopping(model: NoPropModel, settings: Settings) -> Stopping | None:

@@ -90,6 +90,8 @@ class TrainingState:
             for generator, numbers in zip(own, state["generators"][purpose], strict=True):
                 generator.set_state(numbers)
         self.net.history_[:] = state["history"]
+        if self.net.keep_interrupted_:  # who interrupts the next epoch gets what was gone on from
+            self.keep()
 
     def _learnt(self) -> dict[str, Any]:
         return {
