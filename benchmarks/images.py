@@ -127,7 +127,7 @@ def report():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", nargs="*", choices=["mnist", "fashion"])
+    parser.add_argument("data", nargs="*", help="mnist, fashion")
     parser.add_argument("--root", help="folder of the data sets, in torchvision's layout")
     parser.add_argument("--report", action="store_true", help="print what was measured")
     options = parser.parse_args()
