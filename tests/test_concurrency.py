@@ -117,7 +117,9 @@ def test_groups_of_blocks_in_threads_of_threads():
 # Forks
 
 
-def _answers(clf, results):
+def _answers(clf, results, n_threads):
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
     # What is sent comes first: a child that never answers is noticed by who waits for it.
     results.put((clf.predict_proba(X), classifier("network").fit(X, Y).predict_proba(X)))
 
@@ -130,7 +132,10 @@ def answers(method, clf):
     torch.set_num_threads(2)
     try:
         torch.ones(300, 300) @ torch.ones(300, 300)  # now the second one is there
-        child = context.Process(target=_answers, args=(clf, results), daemon=True)
+        # A spawned child would have as many threads as there are cores, and other numbers of them
+        # round otherwise; a forked one is to find out by itself.
+        n_threads = before if method == "spawn" else None
+        child = context.Process(target=_answers, args=(clf, results, n_threads), daemon=True)
         child.start()
     finally:
         torch.set_num_threads(before)
