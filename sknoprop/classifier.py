@@ -828,7 +828,10 @@ default="auto"
         generator = Seeds(self._seed).generator("predict")
         steps = len(times) if sampler.stochastic else 1
         noise = torch.stack(
-            [shared_draws(int(self.n_draws), model.embedding.dim, generator) for _ in range(steps)]
+            [
+                shared_draws(plain(self.n_draws), model.embedding.dim, generator)
+                for _ in range(steps)
+            ]
         ).to(model.embedding.weight)
 
         def run(function: Callable[..., Any], model: Any, features: Tensor, _: Tensor) -> Tensor:
@@ -848,7 +851,7 @@ default="auto"
         """
         model = self.blocks_
         weight = model.embedding.weight
-        n_draws = int(self.n_draws)
+        n_draws = plain(self.n_draws)
         eps = prediction_draws(model, n_draws, self._seed)
         size = rows_at_once(model, n_draws, n_candidates)
         parts = []

@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from sknoprop._inputs import LazyRows
+from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
 from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
 from sknoprop.kernels import shared_draws
@@ -257,9 +258,7 @@ def _memory_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch has an error of its own for a GPU's memory, and none for the CPU's.
-        kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise MemoryError(
             f"Training needs more memory than there is. Less is taken by a lower batch_size (now "

@@ -46,3 +46,14 @@ def toy_draws(model, n, n_draws=3, seed=0):
         torch.rand(*shape, **options),
         torch.randn(n, dim, **options),
     )
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a plain number with each parameter."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                state["count"] = state.get("count", 0) + 1

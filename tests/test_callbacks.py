@@ -16,7 +16,7 @@ from sknoprop import NoPropClassifier
 from sknoprop.callbacks import FitCheckpoint
 from sknoprop.datasets import LazyImages
 from sknoprop.training import TrainingError
-from tests.models import toy_data
+from tests.models import Counting, toy_data
 from tests.processes import run_apart
 
 SMALL = {
@@ -34,17 +34,6 @@ def network():
     return nn.Sequential(nn.LazyLinear(6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.ReLU())
 
 
-class Numbered(torch.optim.SGD):
-    """Keeps a plain number with each parameter."""
-
-    def step(self, closure=None):
-        super().step(closure)
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                state["number"] = state.get("number", 0) + 1
-
-
 #: What has a state of its own.
 CASES = {
     "dt": {},
@@ -55,7 +44,7 @@ CASES = {
     "schedule": {"variant": "ct", "schedule": "learned", "readout": "linear"},
     "network": {"encoder": network, "variant": "ct"},
     "sgd": {"optimizer": "sgd", "dtype": "float64"},
-    "number": {"optimizer": Numbered},
+    "number": {"optimizer": Counting},
 }
 
 
@@ -298,6 +287,11 @@ def test_the_file_stays_where_a_fit_may_yet_go_on(tmp_path):
         outcome(clf.set_params(callbacks=[FitCheckpoint(path)]).fit(X, y)),
         outcome(clone(clf).set_params(callbacks=None).fit(X, y)),
     )
+    with pytest.raises(RuntimeError, match="cut"):
+        clf.set_params(callbacks=[FitCheckpoint(path), Cut(2)]).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="after 2 of 5"):  # in the first epoch gone on with
+        clf.set_params(callbacks=[FitCheckpoint(path), Interrupted(3)]).fit(X, y)
+    path.unlink()
     clf.set_params(callbacks=[FitCheckpoint(path), Diverging(4)])
     with pytest.raises(TrainingError):
         clf.fit(X, y)

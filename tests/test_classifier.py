@@ -271,6 +271,20 @@ def test_memory_of_predictions_is_bounded(variant, monkeypatch):
         np.testing.assert_array_equal(method(X[:3]), found[:, :3])
 
 
+@pytest.mark.parametrize("width", [8, 64])
+def test_memory_of_trajectories_is_bounded(width, monkeypatch):
+    """Latents are a row's own there, and so is what a head makes of them."""
+    X, y = toy_data()
+    clf = small("fm", hidden_layer_sizes=(width,), n_draws=100).fit(X, y)
+    clf.set_params(inference="trajectory", n_steps=2)
+    expected = clf.predict_proba(X)
+    bound = 2**15
+    monkeypatch.setattr("sknoprop.inference.LARGEST_ARRAY", bound)
+    with LargestArray() as largest:
+        np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-4, atol=1e-6)
+    assert largest.numbers <= bound
+
+
 # Reproducibility
 
 

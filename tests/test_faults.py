@@ -217,3 +217,19 @@ class Counting(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         net.history[-1] = Row(net.history[-1])
+
+
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_too_little_memory_is_not_taken_for_a_network_that_does_not_suit(n_before):
+    """Neither where a frozen network is first tried nor where the training rows go through it."""
+    calls = []
+
+    def hungry(module, inputs):
+        calls.append(1)
+        if len(calls) > n_before:
+            raise torch.cuda.OutOfMemoryError("no room")
+
+    network = torch.nn.Flatten()
+    network.register_forward_pre_hook(hungry)
+    with pytest.raises((MemoryError, torch.cuda.OutOfMemoryError), match="no room"):
+        NoPropClassifier(encoder=network, **SMALL).fit(*toy_data(60))

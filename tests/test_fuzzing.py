@@ -391,6 +391,12 @@ def test_what_holds_no_plain_numbers_is_refused(X, message):
     assert not begun
 
 
+def test_a_column_may_have_the_name_of_a_mask():
+    """NumPy takes any attribute `_mask` for that of a masked array."""
+    X = pd.DataFrame(np.eye(4), columns=["_mask", "b", "c", "d"])
+    check_probabilities(NoPropClassifier(**SMALL).fit(X, [0, 1, 0, 1]), X)
+
+
 # Orders of calls
 
 SETS = {

@@ -149,7 +149,8 @@ ROOT = Path(sknoprop.__file__).parent
 
 #: From the ground up; a module sees those below it, and its own parts.
 LAYERS = [
-    {"_version", "schedules", "embeddings", "networks"},
+    {"_memory", "_version", "schedules", "embeddings"},
+    {"networks"},
     {"partition", "kernels", "samplers", "parameterizations", "readouts"},
     {"variants"},
     {"model"},

@@ -23,7 +23,7 @@ from sknoprop import NoPropClassifier
 from sknoprop.networks.stacked import STACKED
 from sknoprop.parallel import block_groups, take_model
 from sknoprop.training import EpochBar, TrainingError
-from tests.models import toy_draws, toy_model
+from tests.models import Counting, toy_draws, toy_model
 
 SMALL = {"n_blocks": 5, "hidden_layer_sizes": (8, 6), "max_iter": 4, "random_state": 0}
 
@@ -313,17 +313,6 @@ def test_many_classes_are_judged_together():
     clf = NoPropClassifier(n_jobs=2, **SMALL).fit(X, y)
     with pytest.raises(ValueError, match="more than 32 classes"):
         clf.fit(X, y, X_val=X, y_val=y)
-
-
-class Counting(torch.optim.SGD):
-    """Keeps a plain number with each parameter."""
-
-    def step(self, closure=None):
-        super().step(closure)
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                state["count"] = state.get("count", 0) + 1
 
 
 HABITS = [Counting]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sknoprop._memory import is_out_of_memory
 from sknoprop.networks.encoders import NumberEncoding
 from sknoprop.networks.seeding import ONLY_ONE, seeded
 from sknoprop.networks.stacked import Generators, StackedModule
@@ -58,6 +59,8 @@ def _tried(network: nn.Module, inputs: Tensor) -> Tensor:
     try:
         features = network(inputs)
     except Exception as error:
+        if is_out_of_memory(error):  # no fault of the network's
+            raise
         raise ValueError(
             "The 'encoder' parameter of NoPropClassifier must be a network that takes inputs of "
             f"shape (n_samples, {', '.join(map(str, inputs.shape[1:]))}). Got one that raised "
