@@ -7,7 +7,8 @@
 DATA is a folder in torchvision's layout; needs ``pip install 'sknoprop[vision]'``. MNIST: the first
 5,000 training and 2,000 test images, three seeds: defaults, and more of dense layers on images that
 are shifted. Fashion-MNIST: all images, one seed, ten epochs with images mirrored at random. What is
-not a default was chosen on training images that were held out. Appends to ``benchmarks/results/images.json``.
+not a default was chosen on training images that were held out. Appends to
+``benchmarks/results/images.json``.
 """
 
 import argparse
