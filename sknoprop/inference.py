@@ -132,8 +132,8 @@ def block_kernels(
             else:  # one product a block for all samples
                 # (Both factors are float32 widened, so products are exact, and no row's sums depend
                 # on where it stands.)
-                of_all = p.permute(0, 2, 3, 1).flatten(2).double()
-                flow += (shares[:, 0].mT @ of_all).view(shape).permute(0, 3, 1, 2)
+                of_all = p.movedim(-1, 1).flatten(1, 2).double()
+                flow += (shares[:, 0].mT @ of_all.mT).view(shape).permute(0, 3, 1, 2)
     # With candidates, a step to a class that is none is refused: the chain stays where it is.
     # That leaves the flow between candidates, so also their stationary law up to a factor;
     # rescaling rows would not.

@@ -46,6 +46,13 @@ def project_to_simplex(point: Tensor) -> Tensor:
     return (point - shift.gather(-1, n_active - 1)).clamp_min(0.0)
 
 
+def softmax(logits: Tensor) -> Tensor:
+    """Softmax along the last axis, which may come second in memory and then does in the result."""
+    if logits.is_contiguous() or logits.dim() < 3:
+        return torch.softmax(logits, -1)
+    return torch.softmax(logits.movedim(-1, 1), 1).movedim(1, -1)
+
+
 class Parameterization(ABC):
     """How logits are read.
 
@@ -90,7 +97,7 @@ class LabelParameterization(Parameterization):
         return torch.softmax(logits, -1) @ weight
 
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
-        return torch.softmax(logits, -1)
+        return softmax(logits)
 
     def velocity_error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         # v - v* = (u_hat - u) / s, whatever the noise
