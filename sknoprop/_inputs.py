@@ -14,12 +14,23 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from sknoprop._parameters import check_n_features
 from sknoprop.networks.seeding import seeded
 
-__all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes"]
+__all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes", "refuse_masked"]
 
 FLOATS = [np.float64, np.float32]
 
 #: scikit-learn's word for data that are not there to be checked; None is a `y` that is missing.
 NOT_GIVEN = "no_validation"
+
+
+def refuse_masked(name: str, values: Any) -> None:
+    """Raise a ValueError for masked values in an array, or in a list of rows."""
+    rows = values if isinstance(values, list | tuple) else [values]
+    n_masked = sum(np.ma.count_masked(row) for row in rows if isinstance(row, np.ma.MaskedArray))
+    if n_masked:
+        raise ValueError(
+            f"{name} must not have masked values: NumPy would take what is under the mask. Got "
+            f"{n_masked} of them. Fill them, or leave their rows out."
+        )
 
 
 def image_bytes(item: Any) -> np.ndarray:
@@ -199,11 +210,7 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
         If they are not as described.
     """
     for name, values in (("X", X), ("y", y)):
-        if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-            raise ValueError(
-                f"{name} must not have masked values: NumPy would take what is under the mask. Got "
-                f"{np.ma.count_masked(values)} of them. Fill them, or leave their rows out."
-            )
+        refuse_masked(name, values)
     expected = _expected_shape(estimator) if reset else estimator.image_shape_
     lazy = isinstance(X, LazyImages)
     # (np.ndim would ask array-likes for a function of their own.)

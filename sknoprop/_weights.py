@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from sknoprop._inputs import refuse_masked
 from sknoprop._parameters import check_sample_weight
 
 __all__ = ["check_weights", "class_factors"]
@@ -86,10 +87,11 @@ def check_weights(
     Raises
     ------
     ValueError
-        If weights are negative, not finite or of the wrong shape.
+        If weights are negative, masked, not finite or of the wrong shape.
     """
     weight, counted = None, y
     if sample_weight is not None:
+        refuse_masked("sample_weight", sample_weight)
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         # Scaled first, lest the product of large ones overflow.
         weight = weight / max(weight.max(), np.finfo(float).tiny)

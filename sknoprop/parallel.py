@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from skorch.history import History
 from torch import Tensor
@@ -156,6 +156,7 @@ def train_groups(
         THREADS.kept(),
         tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar,
     ):
+        n_workers = min(effective_n_jobs(n_jobs), len(groups))
         for attempt in range(N_RESTARTS + 1):
             jobs = (
                 delayed(_train_group)(
@@ -172,7 +173,7 @@ def train_groups(
                 if k not in done
             )
             try:
-                for k, group in _as_they_come(n_jobs, jobs):
+                for k, group in _as_they_come(n_workers, jobs):
                     done[k] = group
                     bar.update(groups[k].stop - groups[k].start)
                 break
@@ -188,7 +189,7 @@ def train_groups(
     return _merge(model, [done[k] for k in range(len(groups))], before)
 
 
-def _as_they_come(n_jobs: int | None, jobs: Iterable[Any]) -> Iterable[tuple[int, _Group]]:
+def _as_they_come(n_jobs: int, jobs: Iterable[Any]) -> Iterable[tuple[int, _Group]]:
     try:
         run = Parallel(n_jobs, return_as="generator_unordered")
     except ValueError:  # Ray's back end and "multiprocessing" give all results at the end

@@ -382,6 +382,7 @@ def test_one_row_in_ten_thousand(early_stopping):
     [
         (sparse.csr_array(np.eye(4)), "[Ss]parse"),
         (np.ma.masked_equal(np.eye(4), 1.0), "X must not have masked values.*Got 4"),
+        (list(np.ma.masked_equal(np.eye(4), 1.0)), "X must not have masked values.*Got 4"),
         (np.array([[{}], [1], [2], [3]], dtype=object), "float|number"),
     ],
 )
@@ -389,6 +390,12 @@ def test_what_holds_no_plain_numbers_is_refused(X, message):
     with watched() as begun, pytest.raises((ValueError, TypeError), match=message):
         NoPropClassifier(**SMALL).fit(X, [0, 1, 0, 1])
     assert not begun
+
+
+@pytest.mark.parametrize("values", [np.ma.masked_equal([1, 1, 2, 1], 2), [1, 1, np.ma.masked, 1]])
+def test_masked_weights_are_refused(values):
+    with pytest.raises(ValueError, match="sample_weight must not have masked values.*Got 1"):
+        NoPropClassifier(**SMALL).fit(np.eye(4), [0, 1, 0, 1], sample_weight=values)
 
 
 def test_a_column_may_have_the_name_of_a_mask():

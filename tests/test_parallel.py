@@ -380,3 +380,17 @@ def test_a_ray_cluster(data):
         finally:
             ray.shutdown()
     assert same(state(clf), state(expected))
+
+
+def test_there_are_no_more_workers_than_blocks(data, monkeypatch):
+    asked = []
+
+    class Counted(joblib.Parallel):
+        def __init__(self, n_jobs, **options):
+            asked.append(n_jobs)
+            super().__init__(n_jobs, **options)
+
+    monkeypatch.setattr("sknoprop.parallel.Parallel", Counted)
+    with joblib.parallel_config("threading"):
+        NoPropClassifier(n_jobs=50, **SMALL).fit(*data)
+    assert asked == [SMALL["n_blocks"]]
