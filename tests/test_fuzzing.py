@@ -392,10 +392,10 @@ def test_what_holds_no_plain_numbers_is_refused(X, message):
     assert not begun
 
 
-@pytest.mark.parametrize("values", [np.ma.masked_equal([1, 1, 2, 1], 2), [1, 1, np.ma.masked, 1]])
+@pytest.mark.parametrize("values", [np.ma.masked_equal([1, 1, 2], 2), [1, np.ma.masked, 1]])
 def test_masked_weights_are_refused(values):
-    with pytest.raises(ValueError, match="sample_weight must not have masked values.*Got 1"):
-        NoPropClassifier(**SMALL).fit(np.eye(4), [0, 1, 0, 1], sample_weight=values)
+    with pytest.raises(ValueError, match=r"sample_weight must not have masked values.*Got 1"):
+        NoPropClassifier(**SMALL).fit(np.eye(3), [0, 1, 0], sample_weight=values)
 
 
 def test_a_column_may_have_the_name_of_a_mask():
