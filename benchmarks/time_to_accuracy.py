@@ -6,8 +6,9 @@
 
 A model is trained anew for 1, 2, 3, 4, 6, 8, 12, ... epochs, with its own schedule of step sizes
 for that many; what counts is the least CPU time of a fit after which the mean accuracy over five
-seeds (three on MNIST) is at least 97 %. All have hidden layers of 128 units, one thread, and beside that their
-defaults; the skorch network is PyTorch's with NoProp's batches, dropout and optimiser. Writes
+seeds (three on MNIST) is at least 97 %. All have hidden layers of 128 units, one thread, and beside
+that their defaults; the skorch network is PyTorch's with NoProp's batches, dropout and optimiser.
+Writes
 ``benchmarks/results/time_to_accuracy.json``.
 """
 

@@ -1,10 +1,16 @@
-"""What too little memory looks like."""
+"""What too little memory looks like, and what to do about it."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
-__all__ = ["is_out_of_memory"]
+__all__ = ["halved_until_it_fits", "is_out_of_memory"]
+
+T = TypeVar("T")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -12,3 +18,39 @@ def is_out_of_memory(error: BaseException) -> bool:
     # torch has an error of its own for a GPU's memory, and none for the CPU's.
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
     return isinstance(error, kinds) or "DefaultCPUAllocator" in str(error)
+
+
+def halved_until_it_fits(run: Callable[[int], T], size: int, less: str) -> T:
+    """Call `run` with `size`; where memory runs out, with half of it, down to one.
+
+    Parameters
+    ----------
+    run : callable
+        From a number of rows that are worked on together to a result.
+    size : int
+        Rows to begin with.
+    less : str
+        What takes less memory, for the message of the error.
+
+    Raises
+    ------
+    MemoryError
+        If there is too little even for one row.
+    """
+    while True:
+        try:
+            return run(size)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise MemoryError(
+                    "Predictions need more memory than there is, even for one row at a time. Less "
+                    f"is taken by {less}. {error}"
+                ) from error
+        warnings.warn(
+            f"Too little memory to predict {size} rows at a time; {size // 2} are tried.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        size //= 2

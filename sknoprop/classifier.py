@@ -18,6 +18,7 @@ from skorch.history import History
 from torch import Tensor
 
 from sknoprop._inputs import LazyRows, check_data
+from sknoprop._memory import halved_until_it_fits
 from sknoprop._parameters import (
     CONSTRAINTS,
     built_with,
@@ -853,9 +854,10 @@ default="auto"
         weight = model.embedding.weight
         n_draws = plain(self.n_draws)
         eps = prediction_draws(model, n_draws, self._seed)
-        size = rows_at_once(model, n_draws, n_candidates)
-        parts = []
-        with torch.no_grad():
+
+        @torch.no_grad()
+        def run(size: int) -> np.ndarray:
+            parts = []
             for rows in tensors(X, size, weight.device):
                 # The last rows are filled up, so that all products are of one shape and a row's
                 # result does not depend on how many rows are predicted with it.
@@ -863,7 +865,10 @@ default="auto"
                 inputs = model.encoder.prepare(torch.nn.functional.pad(rows, padding))
                 result = function(model, model.encoder(inputs), eps)
                 parts.append(result[:, : len(rows)].double().cpu())
-        return torch.cat(parts, dim=1).numpy()
+            return torch.cat(parts, dim=1).numpy()
+
+        size = rows_at_once(model, n_draws, n_candidates)
+        return halved_until_it_fits(run, size, f"a lower n_draws (now {n_draws})")
 
     def _check(self, X: Any) -> np.ndarray:
         THREADS.ensure_usable()

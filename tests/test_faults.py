@@ -14,6 +14,7 @@ from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
 from sknoprop.callbacks import FitCheckpoint
+from sknoprop.inference import kernel_probabilities
 from sknoprop.training import TrainingError
 from sknoprop.training.divergence import likely_cause
 from tests.models import toy_data
@@ -233,3 +234,32 @@ def test_too_little_memory_is_not_taken_for_a_network_that_does_not_suit(n_befor
     network.register_forward_pre_hook(hungry)
     with pytest.raises((MemoryError, torch.cuda.OutOfMemoryError), match="no room"):
         NoPropClassifier(encoder=network, **SMALL).fit(*toy_data(60))
+
+
+def too_little_memory_above(n_rows):
+    def probabilities(model, features, eps):
+        if features.shape[1] > n_rows:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return kernel_probabilities(model, features, eps)
+
+    return probabilities
+
+
+def test_predictions_that_do_not_fit_are_tried_with_half_the_rows(monkeypatch):
+    X, y = toy_data(150)
+    clf = NoPropClassifier(**SMALL).fit(X, y)
+    expected = clf.predict_proba(X)
+    monkeypatch.setattr("sknoprop.classifier.kernel_probabilities", too_little_memory_above(64))
+    with pytest.warns(RuntimeWarning, match="Too little memory to predict") as caught:
+        found = clf.predict_proba(X)
+    assert [str(w.message).split()[5] for w in caught] == ["256", "128"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Too little memory")
+def test_too_little_memory_for_one_row_says_what_takes_less(monkeypatch):
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL).fit(X, y)
+    monkeypatch.setattr("sknoprop.classifier.kernel_probabilities", too_little_memory_above(0))
+    with pytest.raises(MemoryError, match=r"one row at a time.*n_draws \(now 4\).*no room"):
+        clf.predict_proba(X)
