@@ -4,12 +4,11 @@
     python benchmarks/time_to_accuracy.py --root DATA      # MNIST too, whole; half an hour
     python benchmarks/time_to_accuracy.py --report
 
-A model is trained anew for 1, 2, 3, 4, 6, 8, 12, ... epochs, with its own schedule of step sizes
-for that many; what counts is the least CPU time of a fit after which the mean accuracy over five
-seeds (three on MNIST) is at least 97 %. All have hidden layers of 128 units, one thread, and beside
-that their defaults; the skorch network is PyTorch's with NoProp's batches, dropout and optimiser.
-Writes
-``benchmarks/results/time_to_accuracy.json``.
+A model is trained anew for 1, 2, 3, 4, ... epochs, with its own schedule of step sizes for that
+many; what counts is the least CPU time of a fit after which the mean accuracy over five seeds
+(three on MNIST, and at most 32 epochs) is at least 97 %. All have hidden layers of 128 units, one
+thread, and beside that their defaults; the skorch network is trained by Adam with a step size of
+.001 in batches of 128. Writes ``benchmarks/results/time_to_accuracy.json``.
 """
 
 import argparse
@@ -32,19 +31,18 @@ from sknoprop import NoPropClassifier
 
 RESULTS = Path(__file__).parent / "results" / "time_to_accuracy.json"
 ASKED = 97.0
-EPOCHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
+EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 200)
 SEEDS = 5
 
 
 def skorch_network(n_epochs, seed, X, n_classes):
     torch.manual_seed(seed)
-    hidden = nn.Linear(X.shape[1], 128), nn.ReLU(), nn.Dropout(0.2)
     return NeuralNetClassifier(
-        nn.Sequential(*hidden, nn.Linear(128, n_classes)),
+        nn.Sequential(nn.Linear(X.shape[1], 128), nn.ReLU(), nn.Linear(128, n_classes)),
         criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.AdamW,
-        lr=0.01,
-        batch_size=64,
+        optimizer=torch.optim.Adam,
+        lr=0.001,
+        batch_size=128,
         max_epochs=n_epochs,
         train_split=None,
         verbose=0,
@@ -86,7 +84,7 @@ def mnist(root):
     return X, X_test, y, y_test
 
 
-def measure(name, data, seeds):
+def measure(name, data, seeds, most_epochs=max(EPOCHS)):
     X, X_test, y, y_test = data
     records = []
     for model, make in MODELS.items():
@@ -101,8 +99,10 @@ def measure(name, data, seeds):
             records.append(
                 {"data": name, "model": model, "epochs": n_epochs, "cpu_s": times, "acc": scores}
             )
-            print(name, model, n_epochs, f"{np.mean(times):.2f} s {np.mean(scores):.2f} %")
-            if np.mean(scores) >= ASKED:
+            print(
+                name, model, n_epochs, f"{np.mean(times):.2f} s {np.mean(scores):.2f} %", flush=True
+            )
+            if np.mean(scores) >= ASKED or n_epochs >= most_epochs:
                 break
     return records
 
@@ -113,7 +113,7 @@ def report():
     print("|---|---|---|---|---|---|")
     reference = {}
     for r in records:
-        if np.mean(r["acc"]) < ASKED:
+        if np.mean(r["acc"]) < ASKED:  # one that never gets there has no row
             continue
         seconds = np.mean(r["cpu_s"])
         reference.setdefault(r["data"], seconds)  # MLPClassifier comes first
@@ -138,7 +138,7 @@ def main():
     }
     found["records"] = measure("digits", digits(), SEEDS)
     if options.root:
-        found["records"] += measure("mnist", mnist(options.root), 3)
+        found["records"] += measure("mnist", mnist(options.root), 3, 32)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
