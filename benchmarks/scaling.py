@@ -2,7 +2,6 @@
 
     python benchmarks/scaling.py              # half an hour on one core
     python benchmarks/scaling.py --report
-    python benchmarks/scaling.py --plot FILE
 
 One of the four doubles while the others stay: one epoch in batches of 256 on made data, flow
 matching with two layers, in a process of its own with one thread. The exponent is the slope of
@@ -110,36 +109,13 @@ def report():
         )
 
 
-def plot(file):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    records = json.loads(RESULTS.read_text())["records"]
-    figure, axes = plt.subplots(1, len(RANGES), figsize=(11, 2.9), sharey=True)
-    for ax, name in zip(axes, RANGES, strict=True):
-        sizes, times = column(records, name, "size"), column(records, name, "fit_cpu_s")
-        ax.loglog(sizes, times, "o-", ms=4)
-        ax.loglog(sizes, times[-1] * sizes / sizes[-1], ":", color="gray", label="linear")
-        ax.set(xlabel=name, title=f"exponent {exponent(sizes, times):.2f}")
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel("CPU s of an epoch")
-    axes[0].legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(file, dpi=150)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--report", action="store_true", help="print what was measured")
-    parser.add_argument("--plot", metavar="FILE", help="draw what was measured")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(one(**json.loads(options.one))))
-    elif options.plot:
-        plot(options.plot)
     elif options.report:
         report()
     else:

@@ -84,7 +84,7 @@ def mnist(root):
     return X, X_test, y, y_test
 
 
-def measure(name, data, seeds, most_epochs=max(EPOCHS)):
+def measure(name, data, seeds, most_epochs=EPOCHS[-1]):
     X, X_test, y, y_test = data
     records = []
     for model, make in MODELS.items():

@@ -5,16 +5,14 @@
 draws them on their own. Each function below draws one file; pages include it by its name.
 """
 
-import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import matplotlib as mpl
+import measured_figures
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from figure_style import BLUE, GREEN, GREY, ORANGE, PINK, STYLE, new_figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
@@ -36,28 +34,7 @@ from sknoprop.schedules import (
     StraightLineSchedule,
 )
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
-
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6b7280"
 CLASSES = (BLUE, ORANGE, GREEN)
-
-#: Large letters: on a narrow screen a figure is shrunk to half its size.
-STYLE = {
-    "font.size": 12,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "legend.frameon": False,
-    "svg.hashsalt": "sknoprop",
-}
-
-
-def new_figure(width, height):
-    """An empty figure, which asks for no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def blocks():
@@ -319,36 +296,6 @@ def kernel_blocks():
     return figure
 
 
-def tables():
-    """Log loss of the peers on fifteen tables, relative to that of the defaults."""
-    folds = defaultdict(list)
-    for line in (RESULTS / "tables.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        folds[record["table"], record["model"]].append(record["log_loss"])
-    means = {key: float(np.mean(values)) for key, values in folds.items()}
-    names = sorted({table for table, _ in means}, key=lambda t: means[t, "dt"])
-    peers = {"MLPClassifier": GREY, "CatBoost": ORANGE, "RealMLP": GREEN, "twin": PINK}
-    markers = dict(zip(peers, "os^D", strict=True))
-    figure = new_figure(6.4, 5.6)
-    ax = figure.subplots()
-    for k, table in enumerate(names):
-        ax.axhline(k, color="#e5e7eb", lw=0.8, zorder=0)
-        for peer, color in peers.items():
-            ratio = means[table, peer] / means[table, "dt"]
-            ax.plot(ratio, k, marker=markers[peer], ms=7, color=color, alpha=0.85, ls="")
-    for peer, color in peers.items():
-        ax.plot([], [], marker=markers[peer], color=color, ls="", label=peer)
-    ax.axvline(1.0, color=BLUE, lw=2)
-    ax.set_xscale("log")
-    ax.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"])
-    ax.minorticks_off()
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(axis="y", length=0)
-    ax.set_xlabel('log loss relative to "dt"; right of the line "dt" is better')
-    figure.legend(loc="outside upper center", ncols=4, columnspacing=0.8, handletextpad=0.1)
-    return figure
-
-
 FIGURES = (
     blocks,
     noise,
@@ -359,7 +306,7 @@ FIGURES = (
     path_fm,
     kernel_estimates,
     kernel_blocks,
-    tables,
+    *measured_figures.FIGURES,
 )
 
 
