@@ -7,8 +7,9 @@
 A model is trained anew for 1, 2, 3, 4, ... epochs, with its own schedule of step sizes for that
 many; what counts is the least CPU time of a fit after which the mean accuracy over five seeds
 (three on MNIST, and at most 32 epochs) is at least 97 %. All have hidden layers of 128 units, one
-thread, and beside that their defaults (NoProp is told that MNIST is images); the skorch network is trained by Adam with a step size of
-.001 in batches of 128. Writes ``benchmarks/results/time_to_accuracy.json``.
+thread, and beside that their defaults (NoProp is told that MNIST is images); the skorch network is
+trained by Adam with a step size of .001 in batches of 128. Writes
+``benchmarks/results/time_to_accuracy.json``.
 """
 
 import argparse
