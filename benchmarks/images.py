@@ -6,9 +6,10 @@
 
 DATA is a folder in torchvision's layout; needs ``pip install 'sknoprop[vision]'``. MNIST: the first
 5,000 training and 2,000 test images, three seeds: defaults, and dense and convolutional layers on
-images that are shifted. Fashion-MNIST: all images, one seed, ten and sixteen epochs with images mirrored at
-random. What is not a default was chosen on training images that were held out, but for the sixteen
-epochs, which nothing was tried beside. Appends to ``benchmarks/results/images.json``.
+images that are shifted. Fashion-MNIST: all images, one seed, ten and sixteen epochs with images
+mirrored at random. What is not a default was chosen on training images that were held out, but for
+the sixteen epochs of Fashion-MNIST, which nothing was tried beside. Appends to
+``benchmarks/results/images.json``.
 """
 
 import argparse

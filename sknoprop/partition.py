@@ -135,18 +135,16 @@ class Partition(nn.Module):
         cls, n_blocks: int, schedule: Schedule, weight: Tensor, prior: Tensor
     ) -> Partition:
         """Intervals with equal shares of label information."""
-        grid = torch.linspace(0.0, 1.0, 4097, dtype=torch.float64)
+        grid = torch.linspace(0.0, 1.0, 513, dtype=torch.float64)
         with torch.no_grad():
-            log_snr = copy.deepcopy(schedule).double().log_snr(grid)
-        ends = torch.isfinite(log_snr)
-        grid, log_snr = grid[ends], log_snr[ends]
-        # Information is a smooth function of the log SNR, whatever the schedule makes of time.
-        levels = torch.linspace(float(log_snr[0]), float(log_snr[-1]), 257, dtype=torch.float64)
-        information = label_information(weight, prior, (0.5 * levels).exp())
+            root_snr = (0.5 * copy.deepcopy(schedule).double().log_snr(grid)).exp()
+        inner = slice(0, -1) if not torch.isfinite(root_snr[-1]) else slice(None)
+        grid = grid[inner]
+        information = label_information(weight, prior, root_snr[inner])
         # Progress 0 is time 0 even though the first times, being pure noise, tell nothing.
         share = min(float(information[-1]), 1.0 - NEGLIGIBLE)
         progress = torch.linspace(0.0, 1.0, 257, dtype=torch.float64) * share
-        times = interpolate(interpolate(progress, information, levels), log_snr, grid)
+        times = interpolate(progress, information, grid)
         times[0] = 0.0
         partition = cls(n_blocks, times.float())
         if not (partition.edges.diff() > 0).all():
