@@ -117,7 +117,7 @@ def block_kernels(
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
     shape = n_blocks, n_candidates, n_candidates, n_samples
-    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).permute(0, 3, 1, 2)
+    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).transpose(1, -1)
     for t in levels.unbind(1):
         signal, noise = model.schedule.signal(t), model.schedule.noise(t)
         for start in range(0, n_candidates, at_once):
@@ -129,11 +129,11 @@ def block_kernels(
             shares = latent_shares(origin, rows, signal, noise, eps).flatten(2, 3).double()
             if candidates is not None:
                 flow += shares.mT @ p.double()
-            else:  # one product a block for all samples
+            else:  # for all samples together
                 # (Both factors are float32 widened, so products are exact, and no row's sums depend
                 # on where it stands.)
-                of_all = p.movedim(-1, 1).flatten(1, 2).double()
-                flow += (shares[:, 0].mT @ of_all.mT).view(shape).permute(0, 3, 1, 2)
+                of_all = p.transpose(1, -1).double()  # samples last
+                flow += (shares.mT @ of_all).transpose(1, -1)
     # With candidates, a step to a class that is none is refused: the chain stays where it is.
     # That leaves the flow between candidates, so also their stationary law up to a factor;
     # rescaling rows would not.

@@ -47,10 +47,13 @@ def project_to_simplex(point: Tensor) -> Tensor:
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Softmax along the last axis, which may come second in memory and then does in the result."""
+    """Softmax along the last axis of ``(..., n_samples, n_latents, n_classes)``.
+
+    Where samples come last in memory they do so in the result.
+    """
     if logits.is_contiguous() or logits.dim() < 3:
         return torch.softmax(logits, -1)
-    return torch.softmax(logits.movedim(-1, 1), 1).movedim(1, -1)
+    return torch.softmax(logits.transpose(-3, -1), -3).transpose(-3, -1)
 
 
 class Parameterization(ABC):

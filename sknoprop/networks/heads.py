@@ -155,33 +155,35 @@ class LightHead(Head):
         memory and reading it again. Where rows share latents, ``relu(f + l) = max(f, -l) + l``: the
         product with `l` is one for all rows, and a piece is written once and not twice.
 
-        Classes come before rows in memory: a product with its long side last comes several times
-        faster, and what is done to probabilities is done to many next to each other.
+        Rows come last in memory: a product with its long side last comes several times faster, and
+        what is done to probabilities is done to many next to each other.
         """
         n_blocks, n_samples, width = features.shape
         n_latents, n_classes = of_latents.shape[2], self.out.out_features
         bound = max(PIECE // (n_latents * width), 1)
         n_rows = min(2 ** math.floor(math.log2(bound)), n_samples)
-        logits = features.new_empty(n_blocks, n_classes, n_samples, n_latents)
-        hidden = features.new_empty(n_rows, n_latents, width)
+        logits = features.new_empty(n_blocks, n_classes, n_latents, n_samples)
+        hidden = features.new_empty(n_latents * n_rows * width)
         shared = of_latents.shape[1] == 1
+        of_latents = of_latents.transpose(1, 2)  # rows after latents
         for i in range(n_blocks):
             out = take_blocks(self.out, slice(i, i + 1))
             weight = out.weight[0].T.contiguous()
             # What a piece's product lacks, for each class.
-            rest = out(of_latents[i])[0].T if shared else out(hidden.new_zeros(1, 1, width))[0].T
+            lacking = of_latents[i] if shared else hidden.new_zeros(1, 1, width)
+            rest = out(lacking[None])[0].movedim(-1, 0)
             least = -of_latents[i] if shared else None
             for start in range(0, n_samples, n_rows):
                 rows = slice(start, start + n_rows)
-                inputs = features[i, rows, None]
-                piece = hidden[: len(inputs)]
+                inputs = features[i, rows]
+                piece = hidden[: n_latents * len(inputs) * width].view(n_latents, -1, width)
                 if least is not None:
                     torch.maximum(inputs, least, out=piece)
                 else:
-                    torch.add(inputs, of_latents[i, rows], out=piece).relu_()
-                product = (weight @ piece.view(-1, width).T).view(n_classes, -1, n_latents)
-                torch.add(product, rest[:, None], out=logits[i, :, rows])
-        return logits.movedim(1, -1)
+                    torch.add(inputs, of_latents[i, :, rows], out=piece).relu_()
+                product = (weight @ piece.view(-1, width).T).view(n_classes, n_latents, -1)
+                torch.add(product, rest, out=logits[i, :, :, rows])
+        return logits.transpose(1, -1)
 
 
 class PaperHead(Head):
