@@ -28,6 +28,9 @@ from sknoprop.schedules import Schedule
 
 __all__ = ["NEGLIGIBLE", "PARTITIONS", "Partition", "label_information"]
 
+#: Numbers that are worked on together where information is computed.
+AT_ONCE = 2**17
+
 #: Names a user may give for a cut of time.
 PARTITIONS = ("information", "uniform")
 
@@ -75,14 +78,12 @@ def label_information(
     quadratic = -0.5 * torch.cdist(own, weight).square()
     entropy = torch.special.entr(prior).sum()
     log_prior = prior.log()
-    loss = torch.stack(
-        [
-            torch.logsumexp(r * linear + r**2 * quadratic + log_prior, 1)
-            .sub(log_prior[labels])
-            .mean()
-            for r in root_snr
-        ]
-    )
+    losses = []
+    # A few levels at a time: one alone is mostly the cost of calls, all would not stay in cache.
+    for r in root_snr[:, None, None].split(max(AT_ONCE // linear.numel(), 1)):
+        evidence = torch.logsumexp(r * linear + r**2 * quadratic + log_prior, -1)
+        losses.append((evidence - log_prior[labels]).mean(-1))
+    loss = torch.cat(losses)
     return (1.0 - loss / entropy).clamp(0.0, 1.0).cummax(0).values
 
 
