@@ -68,11 +68,11 @@ def products(clf, n_rows):
     rows = rows_at_once(model, clf.n_draws)
     layers = [layer.weight for layer in model.encoder.layers]
     inputs = [torch.randn(n_blocks, rows, weight.shape[1]) for weight in layers]
-    outputs = model.head.out.weight.split(1)
-    width = outputs[0].shape[1]
+    outputs = model.head.out.weight.mT.contiguous()
+    width = outputs.shape[2]
     # As the head has it: so many latents of one block that they stay in cache.
     n_pieces = max(rows * n_latents * width // PIECE, 1)
-    hidden = torch.randn(1, rows * n_latents // n_pieces, width)
+    hidden = torch.randn(rows * n_latents // n_pieces, width).T
     n_levels = kernel_levels(model).shape[1]
 
     def run():
@@ -82,7 +82,7 @@ def products(clf, n_rows):
                     stacked_product(x, weight)
                 for weight in outputs:
                     for _ in range(n_levels * n_pieces):
-                        stacked_product(hidden, weight)
+                        weight @ hidden
 
     return run
 

@@ -20,7 +20,6 @@ from sknoprop.networks.stacked import (
     StackedDropout,
     StackedLinear,
     stacked_product,
-    take_blocks,
 )
 
 __all__ = ["HEADS", "Head", "LightHead", "PaperHead", "time_features"]
@@ -164,25 +163,23 @@ class LightHead(Head):
         n_rows = min(2 ** math.floor(math.log2(bound)), n_samples)
         logits = features.new_empty(n_blocks, n_classes, n_latents, n_samples)
         hidden = features.new_empty(n_latents * n_rows * width)
+        weight = self.out.weight.mT.contiguous()
         shared = of_latents.shape[1] == 1
-        of_latents = of_latents.transpose(1, 2)  # rows after latents
+        # What a piece's product lacks, for each class.
+        lacking = of_latents if shared else of_latents.new_zeros(n_blocks, 1, 1, width)
+        rest = self.out(lacking).transpose(1, -1)
+        added = (-of_latents if shared else of_latents).transpose(1, 2)  # rows after latents
         for i in range(n_blocks):
-            out = take_blocks(self.out, slice(i, i + 1))
-            weight = out.weight[0].T.contiguous()
-            # What a piece's product lacks, for each class.
-            lacking = of_latents[i] if shared else hidden.new_zeros(1, 1, width)
-            rest = out(lacking[None])[0].movedim(-1, 0)
-            least = -of_latents[i] if shared else None
             for start in range(0, n_samples, n_rows):
                 rows = slice(start, start + n_rows)
                 inputs = features[i, rows]
                 piece = hidden[: n_latents * len(inputs) * width].view(n_latents, -1, width)
-                if least is not None:
-                    torch.maximum(inputs, least, out=piece)
+                if shared:
+                    torch.maximum(inputs, added[i], out=piece)
                 else:
-                    torch.add(inputs, of_latents[i, :, rows], out=piece).relu_()
-                product = (weight @ piece.view(-1, width).T).view(n_classes, n_latents, -1)
-                torch.add(product, rest, out=logits[i, :, :, rows])
+                    torch.add(inputs, added[i, :, rows], out=piece).relu_()
+                product = (weight[i] @ piece.view(-1, width).T).view(n_classes, n_latents, -1)
+                torch.add(product, rest[i], out=logits[i, :, :, rows])
         return logits.transpose(1, -1)
 
 
