@@ -71,7 +71,9 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     # With few classes and draws the encoder's own layers may be the largest arrays.
     numbers = model.n_blocks * max(latents, model.encoder.largest)
     bound = min(max(LARGEST_ARRAY // numbers, 1), MOST_ROWS)
-    return int(2 ** math.floor(math.log2(bound)))
+    size = int(2 ** math.floor(math.log2(bound)))
+    # Of two rows the second may be rounded otherwise than the first would be in its place.
+    return 1 if size == 2 else size
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:

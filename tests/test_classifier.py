@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoprop import NoPropClassifier
+from sknoprop.inference import rows_at_once
 from sknoprop.kernels import stationary_distribution
 from sknoprop.samplers import EulerSampler
 from sknoprop.schedules import CosineSchedule, LearnedSchedule, VariancePreservingSchedule
@@ -286,6 +287,17 @@ def test_memory_of_trajectories_is_bounded(width, monkeypatch):
 
 
 # Reproducibility
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 4, 8])
+def test_a_rows_place_makes_no_difference_where_few_are_predicted_at_a_time(n_rows, monkeypatch):
+    """With this width and number of features it does where products have two rows."""
+    X = np.random.default_rng(0).standard_normal((60, 19))
+    clf = small("fm", n_blocks=1, hidden_layer_sizes=(17,), n_bins=1).fit(X, np.arange(60) % 3)
+    monkeypatch.setattr("sknoprop.inference.LARGEST_ARRAY", n_rows * clf.blocks_.encoder.largest)
+    assert rows_at_once(clf.blocks_, clf.n_draws) <= n_rows
+    forward, backward = clf.predict_proba(X), clf.predict_proba(X[::-1])
+    np.testing.assert_array_equal(backward[::-1], forward)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
