@@ -69,7 +69,7 @@ def measure(root, data, method, embedding, size, seed):
     params = parameters(data, method, embedding, size)
     model = NoPropClassifier(**params, random_state=seed)
     if method in ("backprop", "adjoint"):
-        model = Baseline(method, model, device, params["n_steps"])
+        model = Baseline(method, model, device, params.get("n_steps"))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     start, cpu = time.perf_counter(), time.process_time()
