@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from benchmarks.paper import run
 from benchmarks.paper.baselines import Baseline
 from benchmarks.paper.cells import METHODS, SIZES, Size, cell_name, cells, parameters
 from benchmarks.paper.run import readings
@@ -53,3 +54,19 @@ def test_inference_draws_differ_and_the_model_is_left_as_it_was(digits):
     assert found["trajectory"][0] != found["trajectory"][1]
     assert found["kernel"]["log_loss"] < found["trajectory"][0]["log_loss"]
     np.testing.assert_array_equal(clf.predict_proba(digits[0]), before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_cell_of_each_method_runs(method, monkeypatch):
+    if method == "adjoint":
+        pytest.importorskip("torchdiffeq")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (24, 1, 28, 28), dtype=np.uint8), np.arange(24) % 10
+    monkeypatch.setattr(run, "load_torchvision", lambda *args, **options: images)
+    tiny = Size("tiny", 20, 10, 1, 1, 2, dict.fromkeys(METHODS, 1))
+    record = run.measure("", "mnist", method, "one-hot", tiny, 0)
+    assert record["cell"] == f"mnist-{method}-one-hot"
+    for part in ("train", "test"):
+        (score,) = record[part]["trajectory"]
+        assert 0 <= score["accuracy"] <= 100
+        assert np.isfinite(score["log_loss"])

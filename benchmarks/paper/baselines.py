@@ -146,5 +146,5 @@ class Baseline:
         for start in range(0, len(X), 500):
             rows = torch.as_tensor(np.array(X[start : start + 500]), device=self.device)
             inputs = model.encoder.prepare(rows.flatten(1))
-            parts.append(self.net(inputs, noise).softmax(-1).double().cpu())
+            parts.append(self.net(inputs, noise).double().softmax(-1).cpu())
         return torch.cat(parts).numpy()
