@@ -26,7 +26,7 @@ RANGES = {
     "rows": [2**k for k in range(11, 21)],
     "features": [2**k for k in range(3, 11)],
     "blocks": [2**k for k in range(7)],
-    "classes": [2**k for k in range(1, 6)],
+    "classes": [2**k for k in range(1, 7)],
 }
 #: What the largest number of rows is measured with.
 FEATURES_OF_ROWS = 64
