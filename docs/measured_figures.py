@@ -112,6 +112,9 @@ def scaling():
         exponent = np.polyfit(np.log(sizes[half:]), np.log(times[half:]), 1)[0]
         ax.loglog(sizes, times, "o-", ms=4, color=BLUE)
         ax.loglog(sizes, times[-1] * sizes / sizes[-1], ls=":", color=GREY)
+        some = sizes[[0, len(sizes) // 2, -1]]
+        ax.set_xticks(some, [f"{size:,}" for size in some])
+        ax.xaxis.minorticks_off()
         ax.set_xlabel(name)
         ax.set_title(f"exponent {exponent:.2f}")
     for ax in axes[:, 0]:
