@@ -11,26 +11,15 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from sknoprop._parameters import check_n_features
+from sknoprop._parameters import check_n_features, refuse_masked
 from sknoprop.networks.seeding import seeded
 
-__all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes", "refuse_masked"]
+__all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes"]
 
 FLOATS = [np.float64, np.float32]
 
 #: scikit-learn's word for data that are not there to be checked; None is a `y` that is missing.
 NOT_GIVEN = "no_validation"
-
-
-def refuse_masked(name: str, values: Any) -> None:
-    """Raise a ValueError for masked values in an array, or in a list of rows."""
-    rows = values if isinstance(values, list | tuple) else [values]
-    n_masked = sum(np.ma.count_masked(row) for row in rows if isinstance(row, np.ma.MaskedArray))
-    if n_masked:
-        raise ValueError(
-            f"{name} must not have masked values: NumPy would take what is under the mask. Got "
-            f"{n_masked} of them. Fill them, or leave their rows out."
-        )
 
 
 def image_bytes(item: Any) -> np.ndarray:

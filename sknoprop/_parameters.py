@@ -44,6 +44,7 @@ __all__ = [
     "check_sample_weight",
     "check_unchanged",
     "plain",
+    "refuse_masked",
     "resolve",
     "resolve_device",
 ]
@@ -348,3 +349,14 @@ def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndar
             "two classes with one embedding cannot be told apart. Got equal rows."
         )
     return array
+
+
+def refuse_masked(name: str, values: Any) -> None:
+    """Raise a ValueError for masked values in an array, or in a list of rows."""
+    rows = values if isinstance(values, list | tuple) else [values]
+    n_masked = sum(np.ma.count_masked(row) for row in rows if isinstance(row, np.ma.MaskedArray))
+    if n_masked:
+        raise ValueError(
+            f"{name} must not have masked values: NumPy would take what is under the mask. Got "
+            f"{n_masked} of them. Fill them, or leave their rows out."
+        )

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from sknoprop._inputs import refuse_masked
-from sknoprop._parameters import check_sample_weight
+from sknoprop._parameters import check_sample_weight, refuse_masked
 
 __all__ = ["check_weights", "class_factors"]
 

@@ -182,6 +182,7 @@ PURE = {
 
 #: Other packages a module may see, beside PURE; torch alone where nothing else is said.
 FOREIGN = {
+    "_memory": {"torch", "warnings"},
     "networks": {"numpy", "threading", "torch"},
     "training": {"dis", "inspect", "numpy", "skorch", "torch", "tqdm"},
     "_parameters": {"numpy", "sklearn", "torch"},
