@@ -8,9 +8,9 @@ table and writes ``benchmarks/results/small_data.json``. Nothing was tuned on th
 defaults were chosen on other tables.
 """
 
+import argparse
 import json
 import platform
-import sys
 import time
 from pathlib import Path
 
@@ -129,9 +129,11 @@ def report(records):
 
 
 if __name__ == "__main__":
-    if "--report" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="print what was measured")
+    if parser.parse_args().report:
         report(json.loads((RESULTS / "small_data.json").read_text())["records"])
-        sys.exit()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        main()
+    else:
+        torch.set_num_threads(1)
+        with threadpool_limits(1):
+            main()

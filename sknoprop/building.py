@@ -156,7 +156,10 @@ def assemble_model(
     with torch.device(device):
         path = _path(params["encoder"], encoding, generators, example)
         sizes = params["hidden_layer_sizes"]
-        encoder = Encoder(encoding, sizes, generators, dropout, normalize, path)
+        head_type = HEADS[params["head"]]
+        encoder = Encoder(
+            encoding, sizes, generators, dropout, normalize, path, gain=head_type.gain
+        )
         latent_path = {}
         # The paper's way with noised images, where they are large enough for a path.
         if (
@@ -167,7 +170,7 @@ def assemble_model(
             and min(encoding.shape[1:]) >= MIN_SIDE
         ):
             latent_path["latent_path"] = PATHS["cnn"](encoding.shape, generators)
-        head = HEADS[params["head"]](
+        head = head_type(
             encoder.n_out,
             embedding.dim,
             embedding.n_classes,

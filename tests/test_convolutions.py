@@ -41,6 +41,15 @@ def convolutions(path):
     return [m for m in path.modules() if isinstance(m, StackedConv2d)]
 
 
+def test_the_papers_path_starts_as_torchs_own_layers():
+    for layer in convolutions(paper_path((3, 10, 13), generators(20))):
+        _, n_out, n_in, height, width = layer.weight.shape
+        own = layer.weight.detach()
+        plain = nn.Conv2d(n_in, 20 * n_out, (height, width)).weight.detach()
+        assert float(own.std()) == pytest.approx(float(plain.std()), rel=0.04)
+        assert float(own.abs().max()) == pytest.approx(float(plain.abs().max()), rel=0.01)
+
+
 def test_the_papers_path_is_figure_6():
     path = paper_path((3, 10, 13), generators(2)).eval()
     images = rand(4, 3, 10, 13)

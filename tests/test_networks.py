@@ -258,6 +258,24 @@ def test_paper_head_is_figure_6(normalize):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_papers_network_starts_as_torchs_own_layers(timed):
+    """A layer on what is concatenated counts as one, though the head sums parts."""
+    head = HEADS["paper"](120, 40, 50, generators(20), 0.0, timed, normalize=not timed)
+    encoder = Encoder(
+        NumberEncoding(rand(9, 70).numpy(), 0), (120,), generators(20), gain=head.gain
+    )
+    layers = [m for part in (head, encoder) for m in part.modules() if isinstance(m, StackedLinear)]
+    assert len(layers) == 8
+    for layer in layers:
+        _, n_in, n_out = layer.weight.shape
+        if layer in (head.from_features, head.from_latent, head.from_time):
+            n_in *= 3 if timed else 2
+        own, plain = layer.weight.detach(), nn.Linear(n_in, n_out).weight.detach()
+        assert float(own.std()) == pytest.approx(float(plain.std()), rel=0.04)
+        assert float(own.abs().max()) == pytest.approx(float(plain.abs().max()), rel=0.01)
+
+
 def test_time_features_tell_times_apart():
     features = time_features(torch.linspace(0, 1, 50), 8)
     assert features.shape == (50, 8)

@@ -8,7 +8,6 @@ grouped convolution of all blocks takes a third longer on a CPU, see
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -18,7 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sknoprop.networks.stacked import Generators, StackedBatchNorm, StackedDropout, StackedWeights
+from sknoprop.networks.stacked import (
+    HE_GAIN,
+    TORCH_GAIN,
+    Generators,
+    StackedBatchNorm,
+    StackedDropout,
+    StackedWeights,
+)
 
 __all__ = ["PATHS", "ConvPath", "StackedConv2d", "paper_path", "residual_path"]
 
@@ -38,6 +44,8 @@ class StackedConv2d(StackedWeights):
         Odd.
     stride : int, default=1
     bias : bool, default=True
+    gain : float, default=HE_GAIN
+        As for `StackedLinear`.
     """
 
     def __init__(
@@ -48,9 +56,10 @@ class StackedConv2d(StackedWeights):
         kernel_size: int = 3,
         stride: int = 1,
         bias: bool = True,
+        gain: float = HE_GAIN,
     ) -> None:
         shape = (out_channels, in_channels, kernel_size, kernel_size)
-        super().__init__(shape, in_channels * kernel_size**2, generators, math.sqrt(2.0))
+        super().__init__(shape, in_channels * kernel_size**2, generators, gain)
         self.bias = nn.Parameter(torch.zeros(len(generators), out_channels)) if bias else None
         self.stride = stride
 
@@ -214,6 +223,8 @@ def _check_sides(image_shape: Sequence[int]) -> None:
 def paper_path(image_shape: Sequence[int], generators: Generators) -> ConvPath:
     """The paper's path of images (figure 6): three convolutions, dropout of .2 after each.
 
+    Initial weights, which the paper does not give, have the size of torch's own.
+
     Parameters
     ----------
     image_shape : (channels, height, width)
@@ -227,10 +238,14 @@ def paper_path(image_shape: Sequence[int], generators: Generators) -> ConvPath:
     """
     _check_sides(image_shape)
     channels, height, width = image_shape
+
+    def conv(n_in: int, n_out: int) -> StackedConv2d:
+        return StackedConv2d(n_in, n_out, generators, gain=TORCH_GAIN)
+
     layers: list[nn.Module] = [
-        *(StackedConv2d(channels, 32, generators), _Each(_relu_and_halve), _Dropout(0.2)),
-        *(StackedConv2d(32, 64, generators), _Each(_relu), _Dropout(0.2)),
-        *(StackedConv2d(64, 128, generators), _Each(_relu_and_halve), _Dropout(0.2)),
+        *(conv(channels, 32), _Each(_relu_and_halve), _Dropout(0.2)),
+        *(conv(32, 64), _Each(_relu), _Dropout(0.2)),
+        *(conv(64, 128), _Each(_relu_and_halve), _Dropout(0.2)),
     ]
     n_out = 128 * (height // 4) * (width // 4)
     largest = max(32 * height * width, 128 * (height // 2) * (width // 2))

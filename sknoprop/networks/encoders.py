@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sknoprop.networks.images import ImageEncoding
 from sknoprop.networks.stacked import (
+    HE_GAIN,
     Generators,
     StackedBatchNorm,
     StackedDropout,
@@ -155,6 +156,8 @@ class Encoder(nn.Module):
         Batch normalisation after each dense layer.
     path : nn.Module, optional
         From encoded inputs to ``(n_blocks, n_samples, path.n_out)``, a `ConvPath` say.
+    gain : float, default=HE_GAIN
+        Of the dense layers' initial weights, see `StackedLinear`.
     """
 
     def __init__(
@@ -165,6 +168,7 @@ class Encoder(nn.Module):
         dropout: float = 0.0,
         normalize: bool = False,
         path: nn.Module | None = None,
+        gain: float = HE_GAIN,
     ) -> None:
         super().__init__()
         self.encoding = encoding
@@ -172,7 +176,7 @@ class Encoder(nn.Module):
         n_in = cast(int, encoding.n_out if path is None else path.n_out)
         self.widths = (n_in, *hidden_layer_sizes)
         self.layers = nn.ModuleList(
-            StackedLinear(a, b, generators) for a, b in pairwise(self.widths)
+            StackedLinear(a, b, generators, gain) for a, b in pairwise(self.widths)
         )
         self.norms = nn.ModuleList(
             StackedBatchNorm(width, len(generators)) if normalize else nn.Identity()

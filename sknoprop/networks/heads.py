@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from sknoprop.networks.convolutions import ConvPath
 from sknoprop.networks.stacked import (
+    HE_GAIN,
+    TORCH_GAIN,
     Generators,
     StackedBatchNorm,
     StackedDropout,
@@ -50,6 +52,9 @@ def time_features(position: Tensor, dim: int) -> Tensor:
 
 class Head(nn.Module, ABC):
     """Class logits from features, latent and time."""
+
+    #: Of initial weights: the head's and those of the encoder's dense layers below it.
+    gain = HE_GAIN
 
     @property
     def largest(self) -> int:
@@ -203,6 +208,10 @@ class PaperHead(Head):
         input, before the latent path's first layer.
     """
 
+    #: The paper gives none. With He's, and no batch normalisation, the first steps are so large
+    #: that "ct" never recovers from them.
+    gain = TORCH_GAIN
+
     time_dim = 64
 
     def __init__(
@@ -223,7 +232,7 @@ class PaperHead(Head):
             return StackedBatchNorm(n, len(generators)) if normalize else nn.Identity()
 
         def dense(n_in: int, n_out: int) -> StackedLinear:
-            return StackedLinear(n_in, n_out, generators)
+            return StackedLinear(n_in, n_out, generators, self.gain)
 
         # With batch normalisation that is where the encoder ends, without ReLU.
         self.feature_end = nn.Identity() if normalize else nn.ReLU()
@@ -242,7 +251,7 @@ class PaperHead(Head):
         self.time = nn.Sequential(dense(self.time_dim, width), nn.ReLU()) if timed else None
         # The layer on the concatenation, as the sum of its parts.
         n_parts = 3 if timed else 2
-        gain = math.sqrt(2.0 / n_parts)
+        gain = self.gain / math.sqrt(n_parts)
         self.from_features = StackedLinear(width, width, generators, gain)
         self.from_latent = StackedLinear(width, width, generators, gain, bias=False)
         self.from_time = StackedLinear(width, width, generators, gain, False) if timed else None
@@ -250,7 +259,7 @@ class PaperHead(Head):
             norm(width), nn.ReLU(), dense(width, half), norm(half), nn.ReLU()
         )
         self.dropout = StackedDropout(dropout)
-        self.out = StackedLinear(half, n_classes, generators, gain=1.0)
+        self.out = dense(half, n_classes)
 
     def latent_size(self, shared: bool) -> int:
         return max(self.out.out_features, self.from_latent.out_features)

@@ -85,6 +85,15 @@ def stacked_product(x: Tensor, weight: Tensor, addend: Tensor | None = None) -> 
     return out if x.dim() <= 3 else out.view(*x.shape[:-1], n_out)
 
 
+#: Standard deviation of initial weights, times the root of the number of inputs: keeps the variance
+#: through layers with ReLU (He et al. 2015, arXiv:1502.01852).
+HE_GAIN = math.sqrt(2.0)
+
+#: The same of torch's own layers. Signals grow weaker by 2.4 times a layer with ReLU, so that a
+#: network starts out as good as constant.
+TORCH_GAIN = 1.0 / math.sqrt(3.0)
+
+
 class StackedWeights(nn.Module):
     """Weights of one linear map a block, drawn from the block's own generator.
 
@@ -120,9 +129,8 @@ class StackedLinear(StackedWeights):
     in_features, out_features : int
     generators : sequence of torch.Generator
         One a block.
-    gain : float, default=sqrt(2)
-        Weights are uniform with standard deviation ``gain / sqrt(in_features)``; the default
-        keeps the variance through ReLU layers (He et al. 2015, arXiv:1502.01852).
+    gain : float, default=HE_GAIN
+        Weights are uniform with standard deviation ``gain / sqrt(in_features)``.
     bias : bool, default=True
         Biases start at zero.
     """
@@ -132,7 +140,7 @@ class StackedLinear(StackedWeights):
         in_features: int,
         out_features: int,
         generators: Generators,
-        gain: float = math.sqrt(2.0),
+        gain: float = HE_GAIN,
         bias: bool = True,
     ) -> None:
         # Inputs first: so gradients come in the order of the weights, and are not transposed.
