@@ -139,14 +139,14 @@ def test_samplers_hold_at_any_number_of_steps(fitted, digits):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_papers_settings_learn(variant, digits):
     X_train, X_test, y_train, y_test = digits
-    params = paper_parameters(variant) | {"max_iter": 10, "random_state": 0}
+    epochs = {"dt": 5, "ct": 50, "fm": 20}[variant]
+    params = paper_parameters(variant) | {"max_iter": epochs, "random_state": 0}
     if variant != "dt":
-        # One network for all times is cheap an epoch but learns slowly; fewer steps are as good.
-        params |= {"max_iter": 50, "n_steps": 50}
+        params["n_steps"] = 50  # as good as a thousand
     clf = NoPropClassifier(**params).fit(X_train, y_train)
-    # The paper's one continuous-time network is its weakest method too: the weight SNR'(t) lets
-    # it look at times at which the label is all but known.
-    assert clf.score(X_test, y_test) >= (0.8 if variant == "ct" else 0.9)
+    # The paper's one network for "ct" is its weakest method too: the weight SNR'(t) lets it look
+    # at times at which the label is all but known.
+    assert clf.score(X_test, y_test) >= (0.8 if variant == "ct" else 0.94)
 
 
 def test_the_papers_settings_name_their_variants():
