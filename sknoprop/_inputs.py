@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from sknoprop.networks.seeding import seeded
 __all__ = ["LazyImages", "LazyRows", "check_data", "image_bytes"]
 
 FLOATS = [np.float64, np.float32]
+
+#: Dtypes of tensors that are images.
+KNOWN = (torch.uint8, torch.bool, torch.float32, torch.float64)
 
 #: scikit-learn's word for data that are not there to be checked; None is a `y` that is missing.
 NOT_GIVEN = "no_validation"
@@ -35,20 +38,25 @@ def image_bytes(item: Any) -> np.ndarray:
     ValueError
         If it is no image.
     """
+    array: Any
     if isinstance(item, torch.Tensor):
-        array = item.detach().cpu().numpy()
+        # (Not all of torch's dtypes are NumPy's.)
+        array = item.detach().cpu().numpy() if item.dtype in KNOWN else item
     else:
         array = np.asarray(item)
-        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        if array.ndim == 2:
+            array = array[None]
+        elif array.ndim == 3:
+            array = np.moveaxis(array, -1, 0)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     if array.ndim != 3 or array.dtype not in (np.uint8, np.float32, np.float64):
         raise ValueError(
             "An image must be a PIL image, an array (height, width) or (height, width, channels) "
             "or a tensor (channels, height, width), of uint8, float32 or float64. Got "
-            f"{type(item).__name__} of shape {array.shape} and dtype {array.dtype}."
+            f"{type(item).__name__} of shape {tuple(array.shape)} and dtype {array.dtype}."
         )
-    return array
+    return np.asarray(array)
 
 
 class LazyImages:
@@ -60,7 +68,8 @@ class LazyImages:
 
     What transforms draw from torch's global generator is decided by `random_state` in `fit`; in
     prediction it is the same each time, but depends on the rows that are loaded together. So leave
-    random transforms out of data that are predicted.
+    random transforms out of data that are predicted. With an encoder that is not trained images are
+    loaded once for all epochs, so that random transforms are of no use there either.
 
     Parameters
     ----------
@@ -87,6 +96,11 @@ class LazyImages:
     """
 
     def __init__(self, dataset: Any, indices: np.ndarray | None = None) -> None:
+        if isinstance(dataset, type) or not hasattr(dataset, "__len__") or len(dataset) == 0:
+            raise ValueError(
+                "LazyImages need a data set with a length, and an item at least. Got "
+                f"{dataset if isinstance(dataset, type) else type(dataset).__name__}."
+            )
         self.dataset = dataset
         self.indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
         with seeded(0, torch.device("cpu")):  # a look at one must not move a user's generator
@@ -107,35 +121,67 @@ class LazyImages:
         return chosen
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        images = self._gathered([])
+        return images if dtype is None else images.astype(dtype)
+
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """All images and their labels, each item loaded once."""
+        labels: list[Any] = []
+        images = self._gathered(labels)
+        stored = self._stored_targets()
+        return images, np.array([_label(own) for own in labels]) if stored is None else stored
+
+    def _gathered(self, items: list[Any]) -> np.ndarray:
         images = np.empty(self.shape, dtype=self.dtype)
         for own, index in zip(images, self.indices, strict=True):
-            image = self.image(index)
+            item = self.dataset[int(index)]
+            image = _image(item)
             if image.shape != own.shape or image.dtype != own.dtype:
                 raise ValueError(
                     f"Images must be of one shape and dtype, {own.shape} and {own.dtype} like the "
                     f"first. Got {image.shape} and {image.dtype} for item {index} of the data set."
                 )
             own[...] = image
+            items.append((None, *item[1:]) if isinstance(item, tuple | list) else None)  # no image
         if images.dtype.kind == "f" and not np.isfinite(images).all():
             raise ValueError("Images must be finite. Got NaN or infinity.")
-        return images if dtype is None else images.astype(dtype)
+        return images
 
     def image(self, index: int) -> np.ndarray:
         """Item `index` of the data set as an array ``(channels, height, width)``."""
-        item = self.dataset[int(index)]
-        return image_bytes(item[0] if isinstance(item, (tuple, list)) else item)
+        return _image(self.dataset[int(index)])
+
+    def _stored_targets(self) -> np.ndarray | None:
+        """Labels as the data set has them, if it has them and they are one each."""
+        if getattr(self.dataset, "target_transform", None) is not None:
+            return None
+        targets = np.asarray(getattr(self.dataset, "targets", None))
+        return targets[self.indices] if targets.ndim == 1 else None
 
     @property
     def targets(self) -> np.ndarray:
         """Labels of the images, of the data set's attribute `targets` if it has one."""
-        changed = getattr(self.dataset, "target_transform", None)
-        if hasattr(self.dataset, "targets") and changed is None:
-            return np.asarray(self.dataset.targets)[self.indices]
+        stored = self._stored_targets()
+        if stored is not None:
+            return stored
         with seeded(0, torch.device("cpu")):  # images come along, and their transforms may draw
-            return np.array([self.dataset[int(index)][1] for index in self.indices])
+            return np.array([_label(self.dataset[int(index)]) for index in self.indices])
 
     def __repr__(self) -> str:
         return f"LazyImages(shape={self.shape}, dtype={self.dtype})"
+
+
+def _image(item: Any) -> np.ndarray:
+    return image_bytes(item[0] if isinstance(item, tuple | list) else item)
+
+
+def _label(item: Any) -> Any:
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise ValueError(
+            "Items of the data set must be an image and its label where labels are asked for. Got "
+            "an image alone."
+        )
+    return item[1]
 
 
 class LazyRows:
@@ -200,6 +246,12 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
     """
     for name, values in (("X", X), ("y", y)):
         refuse_masked(name, values)
+        _refuse_dates(name, values)
+    if isinstance(X, torch.utils.data.Dataset):
+        raise TypeError(
+            f"X must be an array. Got the data set {type(X).__name__}: wrap it in "
+            "sknoprop.datasets.LazyImages, or read it by sknoprop.datasets.load_torchvision."
+        )
     expected = _expected_shape(estimator) if reset else estimator.image_shape_
     lazy = isinstance(X, LazyImages)
     # (np.ndim would ask array-likes for a function of their own.)
@@ -236,6 +288,21 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
             )
         estimator.image_shape_ = shape
     return result
+
+
+def _refuse_dates(name: str, values: Any) -> None:
+    """Raise a ValueError for times among `X`, and for ones that are missing among `y`.
+
+    As numbers they would be counts of whatever unit they have, and a missing one the smallest.
+    """
+    columns = getattr(values, "dtypes", None)  # of a data frame
+    kinds = columns if isinstance(columns, Iterable) else [getattr(values, "dtype", None)]
+    if not any(getattr(dtype, "kind", "") in ("M", "m") for dtype in kinds):
+        return
+    if name == "X":
+        raise ValueError("X must be numbers. Got dates or times; turn them into numbers first.")
+    if np.isnat(np.asarray(values)).any():
+        raise ValueError(f"{name} must have no missing labels. Got NaT.")
 
 
 def _expected_shape(estimator: Any) -> tuple[int, ...] | None:

@@ -39,6 +39,66 @@ def arrays():
     return dataset.images[:, None], dataset.labels
 
 
+@pytest.mark.parametrize("load", [lambda d: LazyImages(d).targets, load_torchvision])
+def test_images_without_labels_are_named(load):
+    """And no row of the image is taken for one."""
+    with pytest.raises(ValueError, match=r"an image and its label.*image alone"):
+        load([np.zeros((8, 8), np.uint8)] * 2)
+
+
+class ManyTargets(torch.utils.data.Dataset):
+    """As QMNIST: what it stores has more in a row than the label that an item has."""
+
+    targets = torch.arange(24).reshape(3, 8)
+
+    def __init__(self):
+        self.reads = []
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        self.reads.append(i)
+        return np.full((8, 8), i, np.uint8), 5 + i
+
+
+def test_labels_are_those_of_the_items():
+    np.testing.assert_array_equal(LazyImages(ManyTargets()).targets, [5, 6, 7])
+    dataset = ManyTargets()
+    X, y = load_torchvision(dataset, return_X_y=True)
+    np.testing.assert_array_equal(y, [5, 6, 7])
+    np.testing.assert_array_equal(X[:, 0, 0, 0], [0, 1, 2])
+    assert sorted(dataset.reads) == [0, 0, 1, 2], "once each, and a look at the first"
+    assert load_torchvision(dataset)["DESCR"] == "ManyTargets of images"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (ManyTargets, "a length, and an item at least. Got <class"),
+        (3, "a length.*Got int"),
+        ([], "an item at least. Got list"),
+        ([({"a": 1}, 0)], "An image must be .*Got dict of shape"),
+        ([(None, 0)], "An image must be .*Got NoneType"),
+        ([(torch.zeros(1, 8, 8, dtype=torch.bfloat16), 0)], "dtype torch.bfloat16"),
+        ([(np.zeros((2, 2, 2, 2), np.uint8), 0)], r"of shape \(2, 2, 2, 2\)"),
+    ],
+)
+def test_what_is_no_data_set_of_images_is_named(dataset, message):
+    with pytest.raises(ValueError, match=message):
+        load_torchvision(dataset)
+
+
+def test_a_data_set_is_no_array():
+    with pytest.raises(TypeError, match=r"ManyTargets: wrap it in sknoprop\.datasets\.LazyImages"):
+        NoPropClassifier().fit(ManyTargets(), [0, 1, 2])
+
+
+def test_channels_that_come_last_are_guessed():
+    with pytest.raises(ValueError, match="channels first if they are last"):
+        NoPropClassifier(encoder="cnn").fit(np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1])
+
+
 def test_a_data_set_becomes_arrays(arrays):
     X, y = load_torchvision(Digits(), return_X_y=True)
     np.testing.assert_array_equal(X, arrays[0])

@@ -78,7 +78,7 @@ def load_torchvision(
         data=X,
         target=y,
         target_names=None if names is None else [str(name) for name in names],
-        DESCR=repr(dataset),
+        DESCR=repr(dataset) if _is_torchvisions(dataset) else f"{type(dataset).__name__} of images",
     )
 
 
@@ -95,31 +95,38 @@ def _by_name(name: str, root: Any, train: bool, download: bool) -> Any:
         ) from error
     try:
         return getattr(datasets, name)(root, train=train, download=download)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
+        fetch = (
+            "It could not be downloaded: pass" if download else "Pass download=True to fetch it, or"
+        )
         raise FileNotFoundError(
-            f"{name} is not, or not whole, in root={str(root)!r}. Pass download=True to fetch it, "
-            f"or the folder that has it in torchvision's layout. torchvision says: {error}"
+            f"{name} is not, or not whole, in root={str(root)!r}. {fetch} the folder that has it "
+            f"in torchvision's layout. torchvision says: {error}"
         ) from error
 
 
 def _arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     images = _stored(dataset)
     if images is None:
-        lazy = LazyImages(dataset)
-        images, targets = np.asarray(lazy), lazy.targets
+        images, targets = LazyImages(dataset).both()
     else:
         targets = np.asarray(dataset.targets)
     return images, targets.astype(np.int64) if targets.dtype.kind in "iu" else targets
 
 
+def _is_torchvisions(dataset: Any) -> bool:
+    return type(dataset).__module__.split(".")[0] == "torchvision"
+
+
 def _stored(dataset: Any) -> np.ndarray | None:
     """All images at once, where a data set of torchvision's has them and no transform."""
-    if type(dataset).__module__.split(".")[0] != "torchvision":
+    if not _is_torchvisions(dataset):
         return None  # what a data set of somebody's makes of its data is its own matter
     if any(getattr(dataset, f"{name}transform", None) for name in ("", "target_")):
         return None
-    data, targets = getattr(dataset, "data", None), getattr(dataset, "targets", None)
-    if targets is None or not isinstance(data, (np.ndarray, torch.Tensor)):
+    data: Any = getattr(dataset, "data", None)
+    targets: Any = getattr(dataset, "targets", None)
+    if np.ndim(targets) != 1 or not isinstance(data, (np.ndarray, torch.Tensor)):
         return None
     array = np.asarray(data)
     if array.dtype != np.uint8 or len(array) != len(targets):

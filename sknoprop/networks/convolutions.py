@@ -216,7 +216,8 @@ def _check_sides(image_shape: Sequence[int]) -> None:
     if min(image_shape[1:]) < MIN_SIDE:
         raise ValueError(
             f"Convolutional encoders need images of at least {MIN_SIDE} x {MIN_SIDE} pixels. Got "
-            f"images of shape (channels, height, width) = {tuple(image_shape)}; use encoder='mlp'."
+            f"images of shape (channels, height, width) = {tuple(image_shape)}; use encoder='mlp', "
+            "or put channels first if they are last."
         )
 
 
