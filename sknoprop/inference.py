@@ -266,7 +266,7 @@ def trajectory_probabilities(
         total = total + denoise.made.pop(float(times[k].to(noise))).mean(1).double()
         is_last = k == len(owners) - 1
         if is_last and model.readout.reads_latent:
-            logits = model.readout(z, model.embedding.weight)
+            logits = model.readout.predict(z, model.embedding.weight)
             yield torch.softmax(logits.double(), -1).mean(1)
         elif is_last or owners[k + 1] != owners[k]:
             yield total / total.sum(-1, keepdim=True)
@@ -291,5 +291,5 @@ def trajectory_steps(
     for z, t in zip(latents[:-1], times.to(noise)[:-1], strict=True):
         denoise(z, t)
         yield torch.cat([z, denoise.made[float(t)]], -1).double()
-    logits = model.readout(latents[-1], model.embedding.weight)
+    logits = model.readout.predict(latents[-1], model.embedding.weight)
     yield torch.cat([latents[-1].double(), torch.softmax(logits.double(), -1)], -1)

@@ -28,6 +28,7 @@ __all__ = [
     "READOUTS",
     "DenoiserReadout",
     "LinearReadout",
+    "NearestReadout",
     "PosteriorReadout",
     "Readout",
     "gaussian_class_logits",
@@ -62,13 +63,18 @@ class Readout(nn.Module, ABC):
         Tensor of shape (..., n_classes)
         """
 
+    def predict(self, z: Tensor, weight: Tensor) -> Tensor:
+        """Logits that predictions are made of; arguments are those of `forward`."""
+        logits: Tensor = self(z, weight)
+        return logits
+
 
 class LinearReadout(Readout):
     """A linear layer and softmax (paper, equation 14), started at the exact posterior.
 
     Untrained, as for flow matching with a fixed embedding, it picks the class whose embedding,
-    times the signal, is nearest: the paper's rule for that case. That holds for equally frequent
-    classes; with others, frequent ones win latents that are almost as near to them.
+    times the signal, is nearest. That holds for equally frequent classes; with others, frequent
+    ones win latents that are almost as near to them.
 
     Parameters
     ----------
@@ -117,6 +123,29 @@ class PosteriorReadout(Readout):
         return gaussian_class_logits(y_hat, weight, 1.0, self.sigma)
 
 
+class NearestReadout(LinearReadout):
+    """The class whose embedding is nearest to the last latent: the paper's rule for flow matching.
+
+    Class probabilities are proportional to ``exp(-|z - W[y]|**2 / (2 sigma**2))``, with sigma as in
+    `PosteriorReadout`. The term of the loss that keeps a learned embedding from falling into one
+    needs a read-out that is trained: there it is the linear one, which predicts nothing.
+
+    Parameters
+    ----------
+    weight, prior, signal, noise
+        As for `LinearReadout`.
+    """
+
+    sigma: Tensor
+
+    def __init__(self, weight: Tensor, prior: Tensor, signal: float, noise: float) -> None:
+        super().__init__(weight, prior, signal, noise)
+        self.register_buffer("sigma", weight.new_tensor(noise / signal))
+
+    def predict(self, z: Tensor, weight: Tensor) -> Tensor:
+        return gaussian_class_logits(z, weight, 1.0, self.sigma)
+
+
 class DenoiserReadout(LinearReadout):
     """No read-out: the mean of the class probabilities over all denoising steps.
 
@@ -136,5 +165,6 @@ class DenoiserReadout(LinearReadout):
 READOUTS: dict[str, type[LinearReadout] | type[PosteriorReadout]] = {
     "denoiser": DenoiserReadout,
     "linear": LinearReadout,
+    "nearest": NearestReadout,
     "posterior": PosteriorReadout,
 }

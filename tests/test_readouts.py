@@ -7,7 +7,12 @@ from scipy.stats import multivariate_normal
 
 from sknoprop import NoPropClassifier
 from sknoprop.inference import sampling_times, trajectory_probabilities
-from sknoprop.readouts import LinearReadout, PosteriorReadout, gaussian_class_logits
+from sknoprop.readouts import (
+    LinearReadout,
+    NearestReadout,
+    PosteriorReadout,
+    gaussian_class_logits,
+)
 from sknoprop.samplers import EulerSampler
 from tests.models import toy_data, toy_draws, toy_model
 
@@ -49,6 +54,31 @@ def test_posterior_readout_is_equation_16():
     distance = torch.cdist(y_hat, WEIGHT).square()
     expected = torch.softmax(-distance / (2 * (0.6 / 0.8) ** 2), -1)
     torch.testing.assert_close(found, expected)
+
+
+def test_nearest_readout_asks_the_embedding_of_now():
+    """Whatever the one it was made with, the class frequencies and what was trained of it."""
+    readout = NearestReadout(torch.ones(3, 2, dtype=torch.float64), PRIOR, signal=0.8, noise=0.6)
+    found = torch.softmax(readout.predict(Z, WEIGHT), -1)
+    distance = torch.cdist(Z, WEIGHT)
+    assert torch.equal(found.argmax(1), distance.argmin(1))
+    expected = torch.softmax(-distance.square() / (2 * (0.6 / 0.8) ** 2), -1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_learned_embedding_is_read_by_the_nearest_at_the_end_of_a_trajectory():
+    X, y = toy_data(n=60)
+    clf = NoPropClassifier(
+        "fm",
+        **{"embedding": "learned", "embedding_dim": 4, "readout": "nearest", "max_iter": 5},
+        **{"inference": "trajectory", "n_draws": 1, "random_state": 0},
+    ).fit(X, y)
+    last = clf.predict_trajectory(X).latents[-1, :, 0]
+    distance = np.linalg.norm(last[:, None] - clf.embedding_, axis=-1)
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[distance.argmin(1)])
+    assert clf.blocks_.readout.weight.requires_grad is False
+    unlike = NoPropClassifier(**clf.get_params() | {"readout": "linear"}).fit(X, y)
+    np.testing.assert_array_equal(unlike.embedding_, clf.embedding_)  # trained alike
 
 
 def test_gaussian_logits_differ_as_log_densities():
@@ -151,7 +181,7 @@ def test_blocks_do_not_depend_on_the_read_out(variant):
     X, y = toy_data(n=60)
     found = [
         NoPropClassifier(variant, readout=readout, max_iter=3, random_state=0).fit(X, y)
-        for readout in ("denoiser", "linear", "posterior")
+        for readout in ("denoiser", "linear", "nearest", "posterior")
     ]
     for clf in found[1:]:
         np.testing.assert_array_equal(clf.predict_proba(X), found[0].predict_proba(X))

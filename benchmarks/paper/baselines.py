@@ -141,10 +141,10 @@ class Baseline:
     def predict_proba(self, X, draw=0):
         model = self.net.model
         generator = torch.Generator().manual_seed(draw)
-        noise = torch.randn(1, model.embedding.dim, generator=generator).to(self.device)
         parts = []
         for start in range(0, len(X), 500):
             rows = torch.as_tensor(np.array(X[start : start + 500]), device=self.device)
             inputs = model.encoder.prepare(rows.flatten(1))
+            noise = torch.randn(len(rows), model.embedding.dim, generator=generator).to(self.device)
             parts.append(self.net(inputs, noise).double().softmax(-1).cpu())
         return torch.cat(parts).numpy()

@@ -6,12 +6,17 @@
     python -m benchmarks.paper.run --report                                 # the table
 
 From the root of a clone, with ``pip install -e '.[vision]' torchdiffeq``. DATA is a folder in
-torchvision's layout. Each cell and seed leaves one file in ``benchmarks/paper/results/``:
-accuracy and log loss on training and test images over five inference draws along the paper's
-trajectories, and by the class kernel; time an epoch; peak memory. "reduced" has 5,000 training and
-1,000 test images, few epochs and two draws: it shows that a cell runs, not what it reaches. Blocks
-of "dt" are trained together and not one after the other within an epoch, as the paper has it: with
-a fixed embedding that makes no difference to a block.
+torchvision's layout. Each cell and seed leaves one file in ``benchmarks/paper/results/`` (or
+``--results FOLDER``): accuracy and log loss on training and test images over five inference draws
+along the paper's trajectories, and by the class kernel; time an epoch; peak memory. The table of
+all of them goes to ``table.md`` beside them. A run that is cut off goes on if it is run again:
+cells that are done are not begun anew, the one in hand goes on from its last checkpoint.
+
+"reduced" has 5,000 training and 1,000 test images, few epochs and two draws, and scores as many
+training images: it shows that a cell runs, not what it reaches. Blocks of "dt" are trained together
+and not one after the other within an epoch, as the paper has it: with a fixed embedding that makes
+no difference to a block. Each row's trajectory shares its noise with up to 249 others, in the paper
+with none.
 """
 
 import argparse
@@ -19,6 +24,8 @@ import json
 import platform
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +33,18 @@ import torch
 from sklearn.metrics import log_loss
 
 from benchmarks.paper.baselines import Baseline
-from benchmarks.paper.cells import DATA, EMBEDDINGS, FIGURES, SIZES, cell_name, cells, parameters
+from benchmarks.paper.cells import DATA, SIZES, cell_name, cells, figures, parameters
 from sknoprop import NoPropClassifier, __version__
 from sknoprop._parameters import resolve_device
+from sknoprop.callbacks import FitCheckpoint
 from sknoprop.datasets import load_torchvision
+from sknoprop.persistence.files import replace_file
 
 RESULTS = Path(__file__).parent / "results"
+PARTS = ("train", "test")
+
+#: Rows whose trajectories have the same noise.
+N_ALIKE = 250
 
 
 def scores(y, proba):
@@ -41,22 +54,33 @@ def scores(y, proba):
     }
 
 
+def by_trajectories(model, X, seed):
+    """Probabilities along trajectories; other noise for every `N_ALIKE` rows, and for each seed."""
+    own = model._seed
+    try:
+        parts = []
+        for number, start in enumerate(range(0, len(X), N_ALIKE)):
+            model._seed = np.random.SeedSequence([own, seed, number]).generate_state(1)[0].item()
+            parts.append(model.predict_proba(X[start : start + N_ALIKE]))
+        return np.concatenate(parts)
+    finally:
+        model._seed = own
+
+
 def readings(model, X, y, n_draws):
     """Scores of each inference draw, and by the class kernel."""
     if isinstance(model, Baseline):
         return {"trajectory": [scores(y, model.predict_proba(X, d)) for d in range(n_draws)]}
-    found = {"trajectory": []}
-    seed = model._seed
-    for draw in range(n_draws):
-        model._seed = seed + draw  # what the noise of inference is drawn from
-        found["trajectory"].append(scores(y, model.predict_proba(X)))
-    model._seed = seed
-    kernel = model.set_params(inference="kernel", n_draws=4).predict_proba(X)
+    inference, n_own = model.inference, model.n_draws
     model.set_params(inference="trajectory", n_draws=1)
+    found = {"trajectory": [scores(y, by_trajectories(model, X, d)) for d in range(n_draws)]}
+    kernel = model.set_params(inference="kernel", n_draws=4).predict_proba(X)
+    model.set_params(inference=inference, n_draws=n_own)
     return found | {"kernel": scores(y, kernel)}
 
 
-def measure(root, data, method, embedding, size, seed):
+def measure(root, data, method, embedding, size, seed, checkpoint=None):
+    """Fit a cell and score it; `checkpoint` is a file that a fit which is cut off goes on from."""
     device = resolve_device("auto")
     X, y = load_torchvision(DATA[data], root=root, return_X_y=True)
     X_test, y_test = load_torchvision(DATA[data], root=root, train=False, return_X_y=True)
@@ -67,29 +91,32 @@ def measure(root, data, method, embedding, size, seed):
         y_test[: size.n_test],
     )
     params = parameters(data, method, embedding, size)
-    model = NoPropClassifier(**params, random_state=seed)
+    n_epochs = params["max_iter"]
+    callbacks = [] if checkpoint is None else [FitCheckpoint(checkpoint, max(1, n_epochs // 20))]
+    model = NoPropClassifier(**params, callbacks=callbacks, random_state=seed)
     if method in ("backprop", "adjoint"):
         model = Baseline(method, model, device, params.get("n_steps"))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
     model.fit(X, y)
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    seconds = (time.perf_counter() - start) / n_epochs
+    if isinstance(model, NoPropClassifier):  # of epochs before a break, too
+        seconds = float(np.mean([epoch["dur"] for epoch in model.history_]))
     peak = (
         torch.cuda.max_memory_allocated()
         if device.type == "cuda"
         else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
-    some = slice(None, len(X_test))  # as many training images as test images are read
+    some = slice(None, size.n_test)  # of the training images; all of them in the whole cell
     return {
         "cell": cell_name(data, method, embedding),
         "size": size.name,
         "seed": seed,
         "n_train": len(X),
-        "epochs": params["max_iter"],
+        "epochs": n_epochs,
         "n_steps": params.get("n_steps"),
-        "epoch_s": wall / params["max_iter"],
-        "epoch_cpu_s": cpu / params["max_iter"],
+        "epoch_s": seconds,
         "peak_bytes": peak,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
@@ -99,48 +126,68 @@ def measure(root, data, method, embedding, size, seed):
     }
 
 
-def run(root, names, size):
+def file_of(results, size, name, seed):
+    return Path(results) / f"{size.name}-{name}-{seed}.json"
+
+
+def run(root, names, size, results):
     for data, method, embedding in cells():
         name = cell_name(data, method, embedding)
         if names != ["all"] and name not in names:
             continue
         for seed in range(size.n_seeds):
-            path = RESULTS / f"{size.name}-{name}-{seed}.json"
+            path = file_of(results, size, name, seed)
             if path.exists():
                 continue
-            record = measure(root, data, method, embedding, size, seed)
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            # A process of its own: the peak of a process's memory never falls.
+            with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+                checkpoint = path.with_suffix(".checkpoint")
+                arguments = (root, data, method, embedding, size, seed, checkpoint)
+                record = apart.submit(measure, *arguments).result()
+            replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
             mean = np.mean([draw["accuracy"] for draw in record["test"]["trajectory"]])
             print(f"{name}, seed {seed}: {mean:.2f} % on test images", flush=True)
 
 
-def report():
-    """Print the table of all that has been run, beside the paper's figures."""
-    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    print("| size | cell | test accuracy, trajectories | log loss | by kernel | log loss | paper |")
-    print("|---|---|---|---|---|---|---|")
+def table(results):
+    """All that has been run, beside the paper's figures, in Markdown."""
+    records = [json.loads(path.read_text()) for path in sorted(Path(results).glob("*.json"))]
+    lines = [
+        "| size | cell | seeds | train % | test % | log loss | by kernel, test % | log loss | "
+        "s an epoch | peak GB | device | paper: train | test | GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for size in SIZES:
         for data, method, embedding in cells():
             name = cell_name(data, method, embedding)
             mine = [r for r in records if (r["size"], r["cell"]) == (size, name)]
             if not mine:
                 continue
-            draws = [draw for r in mine for draw in r["test"]["trajectory"]]
-            accuracy = [draw["accuracy"] for draw in draws]
-            error = np.std(accuracy, ddof=1) / len(accuracy) ** 0.5
-            loss = np.mean([draw["log_loss"] for draw in draws])
-            kernel = [r["test"]["kernel"] for r in mine if "kernel" in r["test"]]
-            by_kernel = (
-                f"{np.mean([k['accuracy'] for k in kernel]):.2f} | "
-                f"{np.mean([k['log_loss'] for k in kernel]):.3f}"
-                if kernel
-                else " | "
-            )
-            paper = FIGURES[method, data][EMBEDDINGS.index(embedding)]
-            print(
-                f"| {size} | {name} | {np.mean(accuracy):.2f} ± {error:.2f} | {loss:.3f} | "
-                f"{by_kernel} | {paper} |"
-            )
+            draws = {part: [d for r in mine for d in r[part]["trajectory"]] for part in PARTS}
+            kernels = [r["test"]["kernel"] for r in mine if "kernel" in r["test"]]
+            train, test, memory = figures(data, method, embedding)
+            cells_of_row = [
+                size,
+                name,
+                len(mine),
+                *(mean_and_error([d["accuracy"] for d in draws[part]]) for part in PARTS),
+                f"{np.mean([d['log_loss'] for d in draws['test']]):.3f}",
+                f"{np.mean([k['accuracy'] for k in kernels]):.2f}" if kernels else "",
+                f"{np.mean([k['log_loss'] for k in kernels]):.3f}" if kernels else "",
+                f"{np.mean([r['epoch_s'] for r in mine]):.1f}",
+                f"{max(r['peak_bytes'] for r in mine) / 1e9:.2f}",
+                mine[0]["device"],
+                *(train, test, memory),
+            ]
+            lines.append(f"| {' | '.join(map(str, cells_of_row))} |")
+    return "\n".join(lines) + "\n"
+
+
+def mean_and_error(values):
+    """Mean and standard error; of a single value no error."""
+    if len(values) < 2:
+        return f"{values[0]:.2f}"
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2f}"
 
 
 def main():
@@ -148,19 +195,23 @@ def main():
     parser.add_argument("cells", nargs="*", help="names of cells, or all")
     parser.add_argument("--root", help="folder of the data sets, in torchvision's layout")
     parser.add_argument("--size", choices=SIZES, default="paper")
+    parser.add_argument("--results", default=RESULTS, type=Path, help="where records are kept")
     parser.add_argument("--report", action="store_true", help="print the table")
     options = parser.parse_args()
     known = {cell_name(*cell) for cell in cells()} | {"all"}
     strange = sorted(set(options.cells) - known)
     if strange:
         parser.error(f"no such cells: {strange}; there are {sorted(known)}")
+    if not (options.cells or options.report):
+        parser.error(f"name cells to run, or --report; there are {sorted(known)}")
+    options.results.mkdir(parents=True, exist_ok=True)
     if options.cells:
         if options.root is None:
             parser.error("--root is needed to read the data sets")
-        RESULTS.mkdir(exist_ok=True)
-        run(options.root, options.cells, SIZES[options.size])
+        run(options.root, options.cells, SIZES[options.size], options.results)
+        replace_file(options.results / "table.md", table(options.results).encode())
     if options.report:
-        report()
+        print(table(options.results), end="")
 
 
 if __name__ == "__main__":
