@@ -78,45 +78,54 @@ class _OptimizerClass(HasMethods):
         return "a subclass of torch.optim.Optimizer"
 
 
-def _positive_int() -> Interval:
-    return Interval(Integral, 1, None, closed="left")
+#: Larger than any number that makes sense, and small enough for torch to compute with.
+MOST = 2**31 - 1
+LARGEST = 1e30
+
+
+def _ints(least: int = 1, most: int = MOST) -> Interval:
+    return Interval(Integral, least, most, closed="both")
+
+
+def _reals(closed: str, least: float = 0.0, most: float = LARGEST) -> Interval:
+    return Interval(Real, least, most, closed=closed)
 
 
 #: scikit-learn's description of what each parameter may be; see its ``_param_validation``.
 CONSTRAINTS: dict[str, list[Any]] = {
     "variant": [_Names(set(VARIANTS))],
-    "n_blocks": [_positive_int()],
+    "n_blocks": [_ints(most=10_000)],
     "schedule": [_Names({"auto", *SCHEDULES}), Schedule],
     "partition": [_Names({"auto", *PARTITIONS})],
     "embedding": [_Names(set(EMBEDDINGS)), "array-like"],
-    "embedding_dim": [_positive_int()],
+    "embedding_dim": [_ints()],
     "encoder": [_Names({"auto", "mlp", *PATHS}), callable],
     "image_shape": ["array-like", None],
     "parameterization": [_Names(set(PARAMETERIZATIONS))],
     "readout": [_Names(set(READOUTS))],
-    "hidden_layer_sizes": [_Names({"auto"}), "array-like", _positive_int()],
-    "n_bins": [Interval(Integral, 0, None, closed="left")],
+    "hidden_layer_sizes": [_Names({"auto"}), "array-like", _ints()],
+    "n_bins": [_ints(0)],
     "head": [_Names(set(HEADS))],
     "batch_norm": [_Names({"auto"}), "boolean"],
-    "dropout": [_Names({"auto"}), Interval(Real, 0, 1, closed="left")],
-    "loss_weight": [Interval(Real, 0, None, closed="neither")],
+    "dropout": [_Names({"auto"}), _reals("left", most=1.0)],
+    "loss_weight": [_reals("right")],
     "inference": [_Names({"kernel", "trajectory"})],
     "sampler": [_Names({"auto", *SAMPLERS}), Sampler],
-    "n_steps": [_positive_int(), None],
-    "n_draws": [_positive_int()],
-    "n_train_draws": [_positive_int()],
+    "n_steps": [_ints(most=100_000), None],
+    "n_draws": [_ints(most=10_000)],
+    "n_train_draws": [_ints()],
     "optimizer": [_Names(set(OPTIMIZERS)), _OptimizerClass()],
     "learning_rate": [_Names({"constant", "one-cycle"})],
-    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-    "weight_decay": [_Names({"auto"}), Interval(Real, 0, None, closed="left")],
-    "batch_size": [_Names({"auto"}), _positive_int()],
-    "blocks_at_once": [_positive_int(), None],
-    "max_iter": [_Names({"auto"}), _positive_int()],
+    "learning_rate_init": [_reals("right")],
+    "weight_decay": [_Names({"auto"}), _reals("both")],
+    "batch_size": [_Names({"auto"}), _ints()],
+    "blocks_at_once": [_ints(), None],
+    "max_iter": [_Names({"auto"}), _ints()],
     "augmentation": [callable, None],
     "early_stopping": ["boolean"],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [_positive_int(), None],
-    "tol": [Interval(Real, 0, None, closed="left")],
+    "validation_fraction": [_reals("neither", most=1.0)],
+    "n_iter_no_change": [_ints(), None],
+    "tol": [_reals("both")],
     "class_weight": [dict, _Names({"balanced"}), None],
     "warm_start": ["boolean"],
     "callbacks": [list, tuple, None],
@@ -193,10 +202,10 @@ def layer_sizes(hidden_layer_sizes: int | Iterable[int]) -> tuple[int, ...]:
     sizes: tuple[Any, ...] = (hidden_layer_sizes,)
     if isinstance(hidden_layer_sizes, Iterable) and getattr(hidden_layer_sizes, "shape", 1) != ():
         sizes = tuple(hidden_layer_sizes)
-    if not sizes or not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
+    if not sizes or not all(isinstance(s, Integral) and 0 < int(s) <= MOST for s in sizes):
         raise ValueError(
             "The 'hidden_layer_sizes' parameter of NoPropClassifier must be 'auto', a positive int "
-            f"or a non-empty sequence of them. Got {hidden_layer_sizes!r} instead."
+            f"or a non-empty sequence of them, up to {MOST}. Got {hidden_layer_sizes!r} instead."
         )
     return tuple(int(size) for size in sizes)
 
@@ -241,8 +250,10 @@ def check_parameters(params: dict[str, Any]) -> None:
         )
     if isinstance(params["callbacks"], (list, tuple)):
         for callback in params["callbacks"]:
-            inner = callback[1] if isinstance(callback, tuple) and len(callback) == 2 else callback
-            if not hasattr(inner, "on_epoch_end"):
+            name, inner = "", callback
+            if isinstance(callback, tuple) and len(callback) == 2:
+                name, inner = callback
+            if not (isinstance(name, str) and hasattr(inner, "on_epoch_end")):
                 raise TypeError(
                     "The 'callbacks' parameter of NoPropClassifier must hold skorch callbacks or "
                     f"(name, callback) pairs. Got {callback!r} instead."
@@ -325,7 +336,10 @@ def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndar
     ValueError
         If it is not a finite matrix with one distinct row a class.
     """
+    refuse_masked("The 'embedding' parameter of NoPropClassifier", embedding)
     try:
+        if np.iscomplexobj(embedding):  # numpy would warn, and drop a part
+            raise TypeError("got complex numbers")
         with np.errstate(over="ignore"):  # said below
             array = np.asarray(embedding, dtype=np.float64).astype(dtype)
     except (TypeError, ValueError) as error:

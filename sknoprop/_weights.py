@@ -44,7 +44,7 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
     bad = {
         k: v
         for k, v in class_weight.items()
-        if not (isinstance(v, Real) and 0 <= float(v) < np.inf)
+        if not (isinstance(v, Real) and 0 <= _as_float(v) < np.inf)
     }
     if bad:
         raise ValueError(
@@ -59,6 +59,13 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
             f"also {strange}."
         )
     return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
+
+
+def _as_float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of an int
+        return np.inf
 
 
 def check_weights(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from skorch.callbacks import Callback
 from torch import Tensor
@@ -116,7 +117,13 @@ class FitCheckpoint(Callback):
         self.identity_ = _identity(net, X)
         self.checked_ = False
         if os.path.exists(self.path):
-            net.state_.load_state_dict(self._read())
+            state = self._read()
+            try:
+                net.state_.load_state_dict(state)
+            except Exception as error:  # whatever a file may hold
+                raise ValueError(
+                    f"{self._anew('holds no state of this fit')} ({error!r})"
+                ) from error
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write the file, unless this epoch was the last."""
@@ -149,28 +156,32 @@ class FitCheckpoint(Callback):
         replace_file(self.path, _digest(content) + content)
 
     def _read(self) -> dict[str, Any]:
-        anew = f"Delete the file to start anew: {os.fspath(self.path)!r}."
         with open(self.path, "rb") as file:
             content = file.read()
         size = len(_digest(b""))
         digest, content = content[:size], content[size:]
         if digest != _digest(content):
-            raise ValueError(f"The checkpoint is damaged, or none of FitCheckpoint's. {anew}")
-        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if found["format"] != FORMAT:
-            raise ValueError(
-                f"The checkpoint is of format {found['format']}, this sknoprop reads {FORMAT}. "
-                f"{anew}"
-            )
-        differences = _differences(found["identity"], self.identity_)
+            raise ValueError(self._anew("is damaged, or none of FitCheckpoint's"))
+        try:
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            version, identity, state = found["format"], found["identity"], found["state"]
+            differences = _differences(identity, self.identity_) if version == FORMAT else ""
+            state["history"] = json.loads(state["history"])
+        except Exception as error:  # the digest is no secret: whatever a file may hold
+            raise ValueError(f"{self._anew('is none of FitCheckpoint')} ({error!r})") from error
+        if version != FORMAT:
+            raise ValueError(self._anew(f"is of format {version}, this sknoprop reads {FORMAT}"))
         if differences:
             raise ValueError(
-                f"The checkpoint is of another fit, which differs in {differences}. Set that back "
-                f"to go on with it, or give this fit a path of its own. {anew}"
+                self._anew(
+                    f"is of another fit, which differs in {differences}. Set that back to go on "
+                    "with it, or give this fit a path of its own"
+                )
             )
-        state: dict[str, Any] = found["state"]
-        state["history"] = json.loads(state["history"])
-        return state
+        return dict(state)
+
+    def _anew(self, what: str) -> str:
+        return f"The checkpoint {what}. Delete the file to start anew: {os.fspath(self.path)!r}."
 
 
 def _has_no_middle(net: Any) -> bool:
@@ -210,7 +221,10 @@ def _identity(net: Any, course: Any) -> dict[str, dict[str, str]]:
 
 def _described(value: Any) -> str:
     # An array's `repr` depends on how numpy is set to print.
-    return _hash(torch.as_tensor(value)) if hasattr(value, "__array_interface__") else repr(value)
+    if hasattr(value, "__array_interface__"):
+        value = np.asarray(value)
+        return _hash([str(value.dtype), str(value.tolist())])
+    return repr(value)
 
 
 def _rows(inputs: Any) -> Any:
@@ -244,7 +258,8 @@ def _parts(value: Any) -> Iterator[Any]:
     """Bytes of nested dictionaries and lists of tensors, numbers and strings."""
     if isinstance(value, Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()
-        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        if value.numel():  # one that is empty has no bytes to look at
+            yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     elif isinstance(value, dict):
         for key, own in value.items():
             yield repr(key).encode()

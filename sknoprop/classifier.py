@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from sknoprop.fitting import (
     Data,
     fit_model,
     hold_out,
+    memory_errors,
     prediction_draws,
     tensors,
     training_settings,
@@ -67,6 +68,8 @@ from sknoprop.training import Trained
 from sknoprop.training.seeds import Seeds
 
 __all__ = ["NoPropClassifier", "Trajectories"]
+
+E = TypeVar("E", bound=BaseEstimator)
 
 
 class Trajectories(NamedTuple):
@@ -142,10 +145,11 @@ default="auto"
         and their mean embedding, or a velocity in the span of the embeddings (the paper's
         choice for "fm").
 
-    readout : {"denoiser", "linear", "posterior"}, default="denoiser"
+    readout : {"denoiser", "linear", "nearest", "posterior"}, default="denoiser"
         How a trajectory gives class probabilities, see `sknoprop.readouts`: "denoiser" is the
         mean over its steps of those that blocks denoise by; the paper's "linear" and "posterior"
-        are trained to read the last latent. The class kernel does not need it.
+        are trained to read the last latent, and "nearest", its rule for "fm", looks for the
+        nearest embedding. The class kernel does not need it.
 
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the layers on the input. With the light head the last is the layer that the
@@ -494,15 +498,18 @@ default="auto"
         """
         device = self._check_parameters()
         again = self.warm_start and hasattr(self, "blocks_")
-        with _restored_on_error(self):
-            X, y = check_data(self, X, y, reset=not again)
+        with _changed_at_once(self) as new:
+            X, y = check_data(new, X, y, reset=not again)
             check_classification_targets(y)
             classes, labels = np.unique(y, return_inverse=True)
-            if again and not np.array_equal(classes, self.classes_):
-                raise ValueError(
-                    "With warm_start=True, fit goes on with the classes it knows: "
-                    f"{self.classes_}. Got y with {classes}."
-                )
+            if again:
+                # (As numbers of one kind integers of different ones could be rounded.)
+                if classes.tolist() != self.classes_.tolist():
+                    raise ValueError(
+                        "With warm_start=True, fit goes on with the classes it knows: "
+                        f"{self.classes_}. Got y with {classes}."
+                    )
+                classes = self.classes_
             weight, factors = check_weights(sample_weight, self.class_weight, X, labels, classes)
             data = weighted_data(X, labels.astype(np.int64), weight)
             if len(np.unique(data.y)) < 2:
@@ -510,8 +517,8 @@ default="auto"
                     "NoPropClassifier needs at least two classes in y (of positive weight). Got "
                     f"only one class: {classes[data.y[0]]!r}."
                 )
-            validation = self._validation_data(X_val, y_val, classes, factors)
-            self._train(data, validation, classes, device, again=again)
+            validation = new._validation_data(X_val, y_val, classes, factors)
+            new._train(data, validation, classes, device, again=again)
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -555,19 +562,17 @@ default="auto"
                 "data at once. Pass a dict of weights, as from compute_class_weight."
             )
         again = hasattr(self, "blocks_")
-        with _restored_on_error(self):
-            check_first_call(self, classes)
-            X, y = check_data(self, X, y, reset=not again)
+        with _changed_at_once(self) as new:
+            check_first_call(new, classes)
+            known = new.classes_
+            X, y = check_data(new, X, y, reset=not again)
             check_classification_targets(y)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "NoPropClassifier needs at least two classes. Got only one class: "
-                    f"{self.classes_[0]!r}."
-                )
-            labels = _numbers(y, self.classes_, "y")
-            weight, _ = check_weights(sample_weight, self.class_weight, X, labels, self.classes_)
+            if len(known) < 2:
+                raise ValueError(f"NoPropClassifier needs at least two classes. Got {known}.")
+            labels = _numbers(y, known, "y")
+            weight, _ = check_weights(sample_weight, self.class_weight, X, labels, known)
             data = weighted_data(X, labels, weight)
-            self._train(data, None, self.classes_, device, again=again, streaming=True)
+            new._train(data, None, known, device, again=again, streaming=True)
         return self
 
     def _check_parameters(self) -> torch.device:
@@ -619,15 +624,17 @@ default="auto"
         params_here = numbers | {"image_shape": self.image_shape_}
         check_encoder(params_here)
         filled = fill_in(params_here, len(data.y), len(classes), streaming)
-        if again:
-            # A copy is trained: should it go wrong, the model is what it was.
-            model, before = grown(self.blocks_, self._trained, filled["n_blocks"])
-        else:
-            model = build_model(filled, data.X, data.y, seeds, len(classes), data.sample_weight)
+        with memory_errors(filled):
+            if again:
+                # A copy is trained: should it go wrong, the model is what it was.
+                model, before = grown(self.blocks_, self._trained, filled["n_blocks"])
+            else:
+                model = build_model(filled, data.X, data.y, seeds, len(classes), data.sample_weight)
+            model = model.to(device)
         settings = training_settings(filled, streaming)
         n_jobs = 1 if streaming else filled["n_jobs"]
         trained = fit_model(
-            model.to(device), data, validation, filled["n_draws"], settings, seeds, before, n_jobs
+            model, data, validation, filled["n_draws"], settings, seeds, before, n_jobs
         )
         self.blocks_ = model
         self.classes_ = classes
@@ -868,7 +875,15 @@ default="auto"
             return torch.cat(parts, dim=1).numpy()
 
         size = rows_at_once(model, n_draws, n_candidates)
-        return halved_until_it_fits(run, size, f"a lower n_draws (now {n_draws})")
+        result = halved_until_it_fits(run, size, f"a lower n_draws (now {n_draws})")
+        finite = np.isfinite(result).all(axis=(0, *range(2, result.ndim)))
+        if not finite.all():
+            raise ValueError(
+                "NoPropClassifier has no finite probabilities for "
+                f"{np.count_nonzero(~finite)} of {len(finite)} rows, the first of them row "
+                f"{np.argmin(finite)}: what blocks make of them is too large for {weight.dtype}."
+            )
+        return result
 
     def _check(self, X: Any) -> np.ndarray:
         THREADS.ensure_usable()
@@ -1004,20 +1019,24 @@ def _entropy(random_state: Any) -> int:
 
 
 def _numbers(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-    """Numbers of labels `y` among sorted `classes`."""
-    unknown = np.setdiff1d(y, classes)
-    if len(unknown):
+    """Numbers of labels `y` among `classes`."""
+    # As Python's own values: NumPy would compare integers of different kinds as rounded floats.
+    numbers = {label: number for number, label in enumerate(classes.tolist())}
+    labels, inverse = np.unique(y, return_inverse=True)
+    found = np.array([numbers.get(label, -1) for label in labels.tolist()], dtype=np.int64)
+    if (found < 0).any():
+        unknown = labels[found < 0]
         raise ValueError(f"{name} must have labels among {classes}. Got also {unknown}.")
-    return np.searchsorted(classes, y).astype(np.int64)
+    return found[inverse]
 
 
 @contextmanager
-def _restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """Undo changes to an estimator's attributes if the block raises."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
+def _changed_at_once(estimator: E) -> Iterator[E]:
+    """A stand-in that may be changed; the estimator becomes it if the block does not raise.
+
+    Until then the estimator is what it was, for other threads, and after Ctrl-C at any moment.
+    """
+    new = object.__new__(type(estimator))
+    new.__dict__.update(vars(estimator))
+    yield new
+    estimator.__dict__ = new.__dict__

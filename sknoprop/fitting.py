@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,7 @@ __all__ = [
     "Data",
     "fit_model",
     "hold_out",
+    "memory_errors",
     "prediction_draws",
     "tensors",
     "training_settings",
@@ -50,6 +51,12 @@ CHUNK_NUMBERS = 2**25
 
 #: Training rows whose probabilities are looked at when training is over.
 N_TRIED = 8
+
+#: Parameters that memory grows with.
+TAKE_MEMORY = (
+    *("batch_size", "n_train_draws", "blocks_at_once", "n_draws", "n_blocks"),
+    *("hidden_layer_sizes", "embedding_dim"),
+)
 
 
 @dataclass(frozen=True)
@@ -209,7 +216,7 @@ def fit_model(
         )
     try_optimizer(model, settings)
     groups = _groups(model, data, validation, settings, n_jobs)
-    with _memory_errors(settings):
+    with memory_errors(settings.parameters):
         rows = _on_device(model, data)
         judge = None
         if validation is not None:
@@ -253,17 +260,17 @@ def _try_out(model: NoPropModel, rows: Rows, n_draws: int, seeds: Seeds) -> None
 
 
 @contextmanager
-def _memory_errors(settings: Settings) -> Iterator[None]:
-    """Say what takes less memory where there is too little."""
+def memory_errors(params: Mapping[str, Any]) -> Iterator[None]:
+    """Say which of the parameters take less memory where there is too little."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise MemoryError(
-            f"Training needs more memory than there is. Less is taken by a lower batch_size (now "
-            f"{settings.batch_size}), n_train_draws (now {settings.n_draws}) or blocks_at_once "
-            f"(now {settings.blocks_at_once}), and by fewer workers (n_jobs). {error}"
+            f"Training needs more memory than there is. Less is taken by lower values of "
+            f"{', '.join(f'{name} (now {params[name]})' for name in TAKE_MEMORY)}, and by fewer "
+            f"workers (n_jobs). {error}"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """A fit that is cut off goes on from its file, to the last bit."""
 
+import io
 import os
 import pickle
 import signal
@@ -13,7 +14,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sknoprop import NoPropClassifier
-from sknoprop.callbacks import FitCheckpoint
+from sknoprop.callbacks import FitCheckpoint, _digest
 from sknoprop.datasets import LazyImages
 from sknoprop.training import TrainingError
 from tests.models import Counting, toy_data
@@ -195,6 +196,27 @@ def test_a_killed_process_is_simply_run_again(case, deaths, tmp_path):
     assert_same(found, expected)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_bins": 0},  # there are no pieces, and so tensors without numbers
+        {"embedding": np.asfortranarray(np.eye(3))[::-1]},
+        {"embedding": np.eye(3, dtype=">f8")},
+        {"embedding": np.eye(3, dtype=object)},
+    ],
+    ids=str,
+)
+def test_any_fit_can_have_a_checkpoint(params, tmp_path):
+    X, y = toy_data(60)
+    options = SMALL | params
+    expected = outcome(NoPropClassifier(**options).fit(X, y))
+    checkpoint = FitCheckpoint(tmp_path / "fit.ckpt")
+    clf = NoPropClassifier(**options, callbacks=[checkpoint, Cut(2)])
+    with pytest.raises(RuntimeError, match="cut"):
+        clf.fit(X, y)
+    assert_same(outcome(clf.set_params(callbacks=[checkpoint]).fit(X, y)), expected)
+
+
 @pytest.fixture
 def cut_off(tmp_path):
     """A classifier whose fit was cut off; its file is there."""
@@ -243,6 +265,50 @@ def test_a_damaged_file_is_named(damage, cut_off):
     with pytest.raises(ValueError, match=r"damaged, or none of .*\. Delete .*fit.ckpt"):
         cut_off.fit(*toy_data(60))
     assert not hasattr(cut_off, "classes_")
+
+
+def forged(change):
+    """What is changed on purpose; the digest is no secret."""
+
+    def damage(content):
+        size = len(_digest(b""))
+        found = torch.load(io.BytesIO(content[size:]), weights_only=True)
+        change(found)
+        buffer = io.BytesIO()
+        torch.save(found, buffer)
+        return _digest(buffer.getvalue()) + buffer.getvalue()
+
+    return damage
+
+
+def first_weight_alone(found):
+    found["state"]["model"]["head.out.weight"] = torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: _digest(b"x") + b"x",
+        lambda content: (_digest(other := pickle.dumps(os.getcwd))) + other,
+        forged(lambda found: found.clear()),
+        forged(lambda found: found["identity"].clear()),
+        forged(lambda found: found["state"].clear()),
+        forged(lambda found: found["state"].pop("generators")),
+        forged(lambda found: found["state"].update(history="[")),
+        forged(lambda found: found["state"].update(model=3)),
+        forged(first_weight_alone),
+    ],
+)
+def test_a_forged_file_is_refused_and_an_earlier_fit_stays(damage, cut_off):
+    X, y = toy_data(60)
+    checkpoint, path = cut_off.callbacks[0], cut_off.callbacks[0].path
+    content = path.read_bytes()
+    clf = clone(cut_off).set_params(callbacks=None).fit(X, y)
+    expected = clf.predict_proba(X)
+    path.write_bytes(damage(content))
+    with pytest.raises(ValueError, match=r"The checkpoint (is none|holds no).*Delete .*fit.ckpt"):
+        clf.set_params(callbacks=[checkpoint]).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
 def test_parameters_stay_as_they_are_and_a_clone_goes_on(cut_off):

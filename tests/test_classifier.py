@@ -17,6 +17,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EpochTimer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoprop import NoPropClassifier
@@ -451,13 +452,18 @@ def test_embedding_is_reported(iris):
     ("params", "message"),
     [
         ({"variant": "xx"}, r"'variant' parameter.*'ct', 'dt', 'fm'.*Got 'xx'"),
-        ({"n_blocks": 0}, r"'n_blocks'.*\[1, inf\).*Got 0"),
+        ({"n_blocks": 0}, r"'n_blocks'.*\[1, 10000\].*Got 0"),
+        ({"n_blocks": 2**70}, r"'n_blocks'.*Got 1180591620717411303424"),
         ({"n_blocks": -3}, r"'n_blocks'.*Got -3"),
         ({"n_blocks": 2.5}, r"'n_blocks'.*int.*Got 2.5"),
         ({"schedule": "cosin"}, r"'schedule'.*'cosine'.*Got 'cosin'"),
         ({"partition": "even"}, r"'partition'.*'uniform'.*Got 'even'"),
         ({"embedding": "onehot"}, r"'embedding'.*'one-hot'.*Got 'onehot'"),
         ({"embedding_dim": 0}, r"'embedding_dim'.*Got 0"),
+        ({"embedding_dim": 2**40}, r"'embedding_dim'.*\[1, 2147483647\]"),
+        ({"hidden_layer_sizes": (16, 2**40)}, r"'hidden_layer_sizes'.*up to 2147483647"),
+        ({"hidden_layer_sizes": 2**31 - 1}, r"needs more memory.*hidden_layer_sizes \(now"),
+        ({"embedding": "learned", "embedding_dim": 2**31 - 1}, r"embedding_dim \(now 2147483647\)"),
         ({"parameterization": "noise"}, r"'parameterization'.*'label'.*'velocity'"),
         ({"readout": "none"}, r"'readout'.*'denoiser'.*'linear'.*'posterior'"),
         ({"hidden_layer_sizes": ()}, r"'hidden_layer_sizes'.*non-empty"),
@@ -467,10 +473,15 @@ def test_embedding_is_reported(iris):
         ({"head": "heavy"}, r"'head'.*'light'.*'paper'"),
         ({"dropout": 1.0}, r"'dropout'.*\[0.0, 1.0\).*Got 1.0"),
         ({"loss_weight": 0.0}, r"'loss_weight'.*Got 0.0"),
+        ({"loss_weight": 10**400}, r"'loss_weight'.*\(0.0, 1e\+30\]"),
+        ({"tol": 10**400}, r"'tol'.*\[0.0, 1e\+30\]"),
+        ({"class_weight": {"setosa": 10**400}}, r"'class_weight'.*finite"),
         ({"inference": "ode"}, r"'inference'.*'kernel'.*'trajectory'"),
         ({"sampler": "rk4"}, r"'sampler'.*'heun'.*Got 'rk4'"),
         ({"n_steps": 0}, r"'n_steps'.*Got 0"),
         ({"n_draws": 0}, r"'n_draws'.*Got 0"),
+        ({"n_draws": 10_001}, r"'n_draws'.*\[1, 10000\].*Got 10001"),
+        ({"n_steps": 10**13}, r"'n_steps'.*\[1, 100000\]"),
         ({"n_train_draws": 0}, r"'n_train_draws'.*Got 0"),
         ({"blocks_at_once": 0}, r"'blocks_at_once'.*None.*Got 0"),
         ({"optimizer": "adamax"}, r"'optimizer'.*'adamw'.*Got 'adamax'"),
@@ -486,6 +497,7 @@ def test_embedding_is_reported(iris):
         ({"max_iter": 0}, r"'max_iter'.*Got 0"),
         ({"callbacks": "all"}, r"'callbacks'.*list.*Got 'all'"),
         ({"callbacks": [3]}, r"'callbacks'.*skorch callbacks.*Got 3"),
+        ({"callbacks": [(3, EpochTimer)]}, r"'callbacks'.*\(name, callback\) pairs. Got \(3"),
         ({"device": "tpu9"}, r"'device'.*'auto'.*Got 'tpu9'"),
         ({"dtype": "float16"}, r"'dtype'.*'float32'.*Got 'float16'"),
         ({"random_state": "seven"}, r"'random_state'.*Got 'seven'"),
@@ -499,6 +511,8 @@ def test_embedding_is_reported(iris):
         ({"embedding": [[1.0], [1e39], [2.0]]}, r"'embedding'.*finite in float32.*too large"),
         ({"embedding": [["a"], ["b"], ["c"]]}, r"'embedding'.*numeric"),
         ({"embedding": np.zeros(3)}, r"'embedding'.*shape \(3,\)"),
+        ({"embedding": np.eye(3) * 1j}, r"'embedding'.*numeric.*complex"),
+        ({"embedding": np.ma.masked_less(np.eye(3), 0.5)}, r"'embedding'.*must not have masked"),
     ],
     ids=str,
 )
@@ -508,7 +522,7 @@ def test_bad_parameters(params, message, iris):
     expected = clf.predict_proba(X)
     good = {name: getattr(clf, name) for name in params}
     clf.set_params(**params)
-    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+    with pytest.raises((ValueError, TypeError, MemoryError), match=f"(?s){message}"):
         clf.fit(X, y)
     np.testing.assert_array_equal(clf.set_params(**good).predict_proba(X), expected)
 
@@ -528,6 +542,9 @@ def test_bad_parameters(params, message, iris):
         ([[1.0], [2.0]], [0, np.nan], "NaN"),
         ([["a"], ["b"]], [0, 1], "could not convert"),
         (np.array([[1.0 + 1j], [2.0]]), [0, 1], "Complex"),
+        (np.array([["2020-01-01"], ["NaT"]], "M8[s]"), [0, 1], "X must be numbers. Got dates"),
+        (pd.DataFrame({"a": pd.to_datetime(["2020", None])}), [0, 1], "X must be numbers"),
+        ([[1.0], [2.0], [3.0]], np.array(["2020", "2021", "NaT"], "M8[D]"), "no missing labels"),
     ],
     ids=str,
 )
@@ -550,6 +567,31 @@ def test_prediction_before_fit_and_with_other_columns(iris):
         clf.predict_proba(X[:, :3])
     with pytest.raises(ValueError, match="'n_draws'"):
         clf.set_params(n_draws=0).predict(X)
+
+
+@pytest.mark.parametrize("inference", ["kernel", "trajectory"])
+def test_probabilities_that_are_none_are_an_error_and_not_a_class(inference, iris):
+    X, y = iris
+    clf = small(inference=inference).fit(X, y)
+    with torch.no_grad():  # as a file of a stranger's may have it
+        clf.blocks_.head.out.weight.mul_(3e38)
+    with pytest.raises(ValueError, match=r"no finite probabilities for \d+ of 150 rows.*row 0"):
+        clf.predict(X)
+
+
+def test_labels_are_compared_as_what_they_are(iris):
+    """Of integers of two kinds NumPy would compare the floats next to them, which are equal."""
+    X, y = iris
+    labels = 2**62 + np.unique(y, return_inverse=True)[1]
+    clf = small().partial_fit(X, labels, classes=np.unique(labels))
+    of_another_kind = small().partial_fit(X, labels.astype(np.uint64), classes=np.unique(labels))
+    np.testing.assert_array_equal(clf.predict_proba(X), of_another_kind.predict_proba(X))
+    with pytest.raises(ValueError, match=r"among .* Got also"):
+        clf.partial_fit(X, (labels + 1).astype(np.uint64))
+    warm = small(warm_start=True).fit(X, labels)
+    with pytest.raises(ValueError, match="classes it knows"):
+        warm.fit(X, (labels + 1).astype(np.uint64))
+    assert warm.fit(X, labels.astype(np.uint64)).classes_.dtype == np.int64
 
 
 def test_training_can_use_a_gpu(iris):

@@ -399,6 +399,19 @@ def test_a_link_stays_a_link(saved):
     assert NoPropClassifier.load(saved).n_draws == 2
 
 
+def test_a_file_keeps_who_may_read_it_and_what_is_no_file_stays(saved, tmp_path):
+    clf = NoPropClassifier.load(os.fsencode(saved))
+    saved.chmod(0o600)
+    clf.save(os.fsencode(saved))
+    assert saved.stat().st_mode & 0o777 == 0o600
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, ""):
+        with pytest.raises(OSError, match="no file that could be written"):
+            clf.save(path)
+    assert pipe.is_fifo()
+
+
 def test_a_loaded_model_is_free_of_its_file(saved):
     X, _ = toy_data()
     loaded = NoPropClassifier.load(str(saved))
@@ -683,6 +696,13 @@ def loads_or_refuses(path):
     assert model.head.out.bias.shape == (model.n_blocks, len(loaded.classes_))
     assert loaded.embedding_.shape[0] == len(loaded.classes_)
     assert model.encoder.layers[0].weight.shape[1] == model.encoder.encoding.n_out
+    # It has probabilities, or says that it has none.
+    try:
+        proba = loaded.predict_proba(np.zeros((1, loaded.n_features_in_)))
+    except ValueError as error:
+        assert "no finite probabilities" in str(error)  # noqa: PT017
+    else:
+        assert np.isfinite(proba).all()
     # And it saves, or says why not.
     loaded.save(path)
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,18 @@ def write_file(
 
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file in one step: it is whole, or what was there before is as it was."""
-    target = Path(os.path.realpath(path))  # what a link points to, not the link, is replaced
+    # What a link points to, not the link, is replaced.
+    target = Path(os.path.realpath(os.fsdecode(path)))
+    if not os.fspath(path) or (target.exists() and not target.is_file()):
+        raise OSError(f"{os.fspath(path)!r} is no file that could be written or replaced.")
     temporary = target.with_name(f".sknoprop-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if target.exists():
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -83,7 +89,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
         If it cannot be read.
     """
     try:
-        with safe_open(os.fspath(path), framework="pt", device="cpu") as file:
+        with safe_open(os.fsdecode(path), framework="pt", device="cpu") as file:
             document = _parse(file.metadata())
             tensors = {}
             for name in file.keys():  # noqa: SIM118  (the file is no mapping)

@@ -102,7 +102,10 @@ class TrainingState:
 
     def _load_learnt(self, learnt: dict[str, Any]) -> None:
         for name, tensor in self._tensors.items():
-            tensor.copy_(learnt["model"][name])
+            kept = learnt["model"][name]
+            if kept.shape != tensor.shape:  # a smaller one would be repeated
+                raise ValueError(f"{name} must be of shape {tensor.shape}. Got {kept.shape}.")
+            tensor.copy_(kept)
         resume(self.net.optimizer_, learnt["optimizer"])
         if self.stopping is not None:
             self.stopping.load_state_dict(learnt["stopping"])
