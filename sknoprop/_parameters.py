@@ -80,7 +80,7 @@ class _OptimizerClass(HasMethods):
 
 #: Larger than any number that makes sense, and small enough for torch to compute with.
 MOST = 2**31 - 1
-LARGEST = 1e30
+LARGEST = 1e300
 
 
 def _ints(least: int = 1, most: int = MOST) -> Interval:

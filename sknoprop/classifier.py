@@ -568,7 +568,8 @@ default="auto"
             X, y = check_data(new, X, y, reset=not again)
             check_classification_targets(y)
             if len(known) < 2:
-                raise ValueError(f"NoPropClassifier needs at least two classes. Got {known}.")
+                got = f"only one class: {known}" if len(known) else "none"
+                raise ValueError(f"NoPropClassifier needs at least two classes. Got {got}.")
             labels = _numbers(y, known, "y")
             weight, _ = check_weights(sample_weight, self.class_weight, X, labels, known)
             data = weighted_data(X, labels, weight)

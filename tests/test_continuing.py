@@ -212,6 +212,7 @@ def test_parts_agree_bit_for_bit():
     [
         ({}, None, "classes must be passed on the first call"),
         ({}, [0], "at least two classes.*only one class: .*0"),
+        ({}, [], "at least two classes. Got none"),
         ({"early_stopping": True}, [0, 1, 2], "early_stopping=True"),
         ({"class_weight": "balanced"}, [0, 1, 2], "class_weight='balanced'"),
         ({"embedding": "prototype"}, [0, 1, 2, 3], "prototype.* 3 of 4 classes"),

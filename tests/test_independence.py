@@ -195,11 +195,11 @@ FOREIGN = {
     "parallel": {"joblib", "numpy", "os", "skorch", "threading", "torch", "tqdm", "warnings"},
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
-        *("secrets", "skorch", "torch", "warnings"),
+        *("secrets", "skorch", "stat", "torch", "warnings"),
     },
     # matplotlib and pandas only where they are asked for, see test_inspection.py.
     "inspection": {"matplotlib", "numpy", "pandas", "sklearn", "torch", "types"},
-    "callbacks": {"hashlib", "io", "json", "os", "re", "skorch", "torch"},
+    "callbacks": {"hashlib", "io", "json", "numpy", "os", "re", "skorch", "torch"},
     "classifier": {"numpy", "os", "sklearn", "skorch", "torch"},
     "__init__": set(),
     "_version": set(),

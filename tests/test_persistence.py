@@ -524,7 +524,7 @@ LIES = [
     (("design", "dtype"), "float16", "'dtype' parameter"),
     (("design", "dtype"), "float64", "must be of shape"),
     (("design", "dropout"), 1.5, "'dropout' parameter"),
-    (("design", "loss_weight"), 10**400, "no model can be made"),
+    (("design", "loss_weight"), 10**400, "'loss_weight' parameter"),
     (("design", "trains_embedding"), 1, "must be true or false"),
     (("design", "variant"), "fm", "must be of shape"),
     (("design", "batch_norm"), True, "lacks the tensors"),
