@@ -1,22 +1,29 @@
 """What happens in cases that are out of the ordinary, here and with scikit-learn's MLPClassifier.
 
-    python benchmarks/trust.py    # three minutes at most
+    python benchmarks/trust.py             # three minutes at most
+    python benchmarks/trust.py --report    # print what was measured
 
 Small seeded cases in groups; each is fitted and predicts. *fitted*: it did, and the probabilities
 are finite, at least zero and sum to one. *refused*: a ValueError or TypeError before training.
-*stopped*: an error that says that training diverged. *wrong*: anything else,
-as another error, one from within training, or probabilities that are none. *lost*: of cases that
-failed, those where an earlier fit does not predict any more as it did. Prints a table in Markdown.
+*stopped*: an error that says that training diverged. *wrong*: anything else, as another error, one
+from within training, or probabilities that are none. *lost*: of cases that failed, those where an
+earlier fit does not predict any more as it did. Prints a table in Markdown and writes
+``benchmarks/results/trust.json``.
 """
 
+import argparse
 import copy
 import itertools
+import json
+import platform
 import tempfile
 import warnings
 from collections import Counter
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import sklearn
 import torch
 from joblib import Parallel, delayed, parallel_config
 from scipy import sparse
@@ -25,8 +32,11 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 
 import sknoprop.fitting as fitting
-from sknoprop import NoPropClassifier
+from sknoprop import NoPropClassifier, __version__
 from sknoprop.training import TrainingError
+
+RESULTS = Path(__file__).parent / "results" / "trust.json"
+NAMES = ("fitted", "refused", "stopped", "wrong", "lost")
 
 X, Y = make_blobs(60, 4, centers=3, random_state=0)
 
@@ -43,14 +53,14 @@ def mlp(**params):
 
 #: Parameters that both have.
 SHARED = {
-    "hidden_layer_sizes": [(), (8, 8), 0, np.array([4]), np.array(4), (4.5,), "wide", [[4]]],
-    "batch_size": [1, 1000, 0, np.int8(7), 2.5, True],
+    "hidden_layer_sizes": [(), (8, 8), 0, np.array([4]), np.array(4), (4.5,), "wide", [[4]], 2**40],
+    "batch_size": [1, 1000, 0, np.int8(7), 2.5, True, 2**70],
     "learning_rate_init": [1e-300, 1e-3, 10.0, 1e30, 1e300, 0, -1, np.nan, np.float32(0.01)],
     "max_iter": [1, np.int8(100), 0, 2.5, "many"],
     "early_stopping": [True, np.True_, 1, None],
     "validation_fraction": [0.5, 0.0, 1.0, 1e-9, 0.999, np.nan],
-    "n_iter_no_change": [1, 0, np.uint8(3), -1],
-    "tol": [0, 1e300, np.inf, -1],
+    "n_iter_no_change": [1, 0, np.uint8(3), -1, 2**70],
+    "tol": [0, 1e300, np.inf, -1, 10**400],
     "random_state": [None, -1, 2**32 - 1, 2**32, "seven", np.random.RandomState(0)],
     "warm_start": [True, 0, "yes"],
 }
@@ -109,9 +119,12 @@ def bad_data():
     text[3, 2] = "three"
     tables = [hole, endless, text, X[0], X[None], X[:0], X[:, :0], X[:59], X + 1j]
     tables += [np.ma.masked_less(X, 0), sparse.csr_array(X) * np.nan]
+    dates = np.array([["2020", "NaT"]] * 60, "M8[D]")
+    tables += [dates, dates[:, :1]]
     for Z in tables:
         yield {}, {}, Z, Y
     for labels in (
+        np.array(["2020", "NaT", "2021"] * 20, "M8[D]"),
         Y + 0.5,
         np.where(Y == 0, np.nan, Y),
         Y[:, None] == [0, 1],
@@ -213,14 +226,12 @@ def main():
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
-    names = ("fitted", "refused", "stopped", "wrong", "lost")
-    print("| cases | tried | sknoprop: " + ", ".join(names) + " | MLPClassifier: the same |")
-    print("|---|---|---|---|")
+    records = []
 
     def row(title, counts):
-        cells = [", ".join(str(count[name]) for name in names) for count in counts]
-        tried = sum(counts[0][name] for name in names[:-1])
-        print(f"| {title} | {tried} | {cells[0]} | {cells[1]} |", flush=True)
+        ours, theirs = ({name: count[name] for name in NAMES} for count in counts)
+        records.append({"cases": title, "sknoprop": ours, "MLPClassifier": theirs})
+        print(records[-1], flush=True)
 
     fitted = noprop().fit(X, Y), mlp().fit(X, Y)
     for title, cases in GROUPS.items():
@@ -231,7 +242,28 @@ def main():
                 count.update({found: 1, "lost": int(lost)})
         row(title, counts)
     row("fits in six threads at once", (in_threads(noprop), in_threads(mlp)))
+    record = {
+        "command": "python benchmarks/trust.py",
+        "machine": f"{platform.machine()}, one thread",
+        "versions": {"sknoprop": __version__, "scikit-learn": sklearn.__version__},
+        "records": records,
+    }
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def report():
+    print("| cases | tried | sknoprop: " + ", ".join(NAMES) + " | MLPClassifier: the same |")
+    print("|---|---|---|---|")
+    for record in json.loads(RESULTS.read_text())["records"]:
+        ours, theirs = record["sknoprop"], record["MLPClassifier"]
+        cells = [", ".join(str(count[name]) for name in NAMES) for count in (ours, theirs)]
+        tried = sum(ours[name] for name in NAMES[:-1])
+        print(f"| {record['cases']} | {tried} | {cells[0]} | {cells[1]} |")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="print what was measured")
+    if not parser.parse_args().report:
+        main()
+    report()
