@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from numbers import Integral, Real
@@ -78,17 +79,25 @@ class _OptimizerClass(HasMethods):
         return "a subclass of torch.optim.Optimizer"
 
 
-#: Larger than any number that makes sense, and small enough for torch to compute with.
+#: Larger than any size that makes sense, and small enough for torch to compute with.
 MOST = 2**31 - 1
-LARGEST = 1e300
+
+
+class _Reals(Interval):
+    """Numbers that are floats, or ints that fit into one."""
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        if isinstance(value, Integral) and abs(int(value)) > sys.float_info.max:
+            return False
+        return bool(super().is_satisfied_by(value))
 
 
 def _ints(least: int = 1, most: int = MOST) -> Interval:
     return Interval(Integral, least, most, closed="both")
 
 
-def _reals(closed: str, least: float = 0.0, most: float = LARGEST) -> Interval:
-    return Interval(Real, least, most, closed=closed)
+def _reals(closed: str, most: float | None = None) -> Interval:
+    return _Reals(Real, 0, most, closed=closed)
 
 
 #: scikit-learn's description of what each parameter may be; see its ``_param_validation``.
@@ -107,8 +116,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_bins": [_ints(0)],
     "head": [_Names(set(HEADS))],
     "batch_norm": [_Names({"auto"}), "boolean"],
-    "dropout": [_Names({"auto"}), _reals("left", most=1.0)],
-    "loss_weight": [_reals("right")],
+    "dropout": [_Names({"auto"}), _reals("left", 1)],
+    "loss_weight": [_reals("neither")],
     "inference": [_Names({"kernel", "trajectory"})],
     "sampler": [_Names({"auto", *SAMPLERS}), Sampler],
     "n_steps": [_ints(most=100_000), None],
@@ -116,16 +125,16 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_train_draws": [_ints()],
     "optimizer": [_Names(set(OPTIMIZERS)), _OptimizerClass()],
     "learning_rate": [_Names({"constant", "one-cycle"})],
-    "learning_rate_init": [_reals("right")],
-    "weight_decay": [_Names({"auto"}), _reals("both")],
+    "learning_rate_init": [_reals("neither")],
+    "weight_decay": [_Names({"auto"}), _reals("left")],
     "batch_size": [_Names({"auto"}), _ints()],
     "blocks_at_once": [_ints(), None],
     "max_iter": [_Names({"auto"}), _ints()],
     "augmentation": [callable, None],
     "early_stopping": ["boolean"],
-    "validation_fraction": [_reals("neither", most=1.0)],
+    "validation_fraction": [_reals("neither", 1)],
     "n_iter_no_change": [_ints(), None],
-    "tol": [_reals("both")],
+    "tol": [_reals("left")],
     "class_weight": [dict, _Names({"balanced"}), None],
     "warm_start": ["boolean"],
     "callbacks": [list, tuple, None],
