@@ -34,6 +34,16 @@ class ClassEmbedding(nn.Module):
         Initial matrix.
     trainable : bool
         Whether training moves it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.embeddings import ClassEmbedding
+    >>> embedding = ClassEmbedding(torch.tensor([[0.0, 1.0], [2.0, 0.0]]), trainable=False)
+    >>> embedding(torch.tensor([1, 0, 1]))
+    tensor([[2., 0.],
+            [0., 1.],
+            [2., 0.]])
     """
 
     weight: Tensor
@@ -48,14 +58,26 @@ class ClassEmbedding(nn.Module):
 
     @property
     def n_classes(self) -> int:
+        """Number of classes."""
         return self.weight.shape[0]
 
     @property
     def dim(self) -> int:
+        """Dimension of the embeddings."""
         return self.weight.shape[1]
 
     def forward(self, y: Tensor) -> Tensor:
-        """Embeddings of labels `y`: shape ``(..., )`` to ``(..., embedding_dim)``."""
+        """Embeddings of labels.
+
+        Parameters
+        ----------
+        y : Tensor of shape (...), int64
+            Labels 0 to ``n_classes - 1``.
+
+        Returns
+        -------
+        Tensor of shape (..., embedding_dim)
+        """
         return self.weight[y]
 
     def extra_repr(self) -> str:
@@ -63,12 +85,45 @@ class ClassEmbedding(nn.Module):
 
 
 def one_hot_embedding(n_classes: int) -> ClassEmbedding:
-    """The identity matrix, fixed."""
+    """The identity matrix, fixed.
+
+    Parameters
+    ----------
+    n_classes : int
+
+    Returns
+    -------
+    ClassEmbedding
+        Of dimension `n_classes`.
+
+    Examples
+    --------
+    >>> from sknoprop.embeddings import one_hot_embedding
+    >>> one_hot_embedding(3)
+    ClassEmbedding(n_classes=3, dim=3, trainable=False)
+    """
     return ClassEmbedding(torch.eye(n_classes), trainable=False)
 
 
 def fixed_embedding(weight: Tensor) -> ClassEmbedding:
-    """A matrix of the user's, fixed."""
+    """A matrix of the user's, fixed.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_classes, embedding_dim)
+        It is copied.
+
+    Returns
+    -------
+    ClassEmbedding
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.embeddings import fixed_embedding
+    >>> fixed_embedding(torch.tensor([[-1.0], [0.0], [1.0]]))
+    ClassEmbedding(n_classes=3, dim=1, trainable=False)
+    """
     return ClassEmbedding(weight, trainable=False)
 
 
@@ -77,6 +132,27 @@ def learned_embedding(n_classes: int, dim: int, generator: torch.Generator) -> C
 
     With fewer dimensions than classes no orthogonal rows exist; they then are independent
     random directions (paper, "Choices").
+
+    Parameters
+    ----------
+    n_classes : int
+    dim : int
+        Dimension of the embeddings. In one dimension rows are Gaussian numbers, not unit ones.
+    generator : torch.Generator
+        Rows are drawn from it.
+
+    Returns
+    -------
+    ClassEmbedding
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.embeddings import learned_embedding
+    >>> embedding = learned_embedding(3, 20, torch.Generator().manual_seed(0))
+    >>> products = embedding.weight @ embedding.weight.T
+    >>> embedding.trainable, torch.allclose(products, torch.eye(3), atol=1e-5)
+    (True, True)
     """
     rows = torch.randn(n_classes, dim, generator=generator)
     if dim >= n_classes:
@@ -98,6 +174,21 @@ def prototype_embedding(x: Tensor, y: Tensor, n_classes: int) -> ClassEmbedding:
         Inputs as the encoder sees them, flattened.
     y : Tensor of shape (n_samples,)
         Labels 0 to ``n_classes - 1``, each at least once.
+    n_classes : int
+
+    Returns
+    -------
+    ClassEmbedding
+        Of dimension `n_inputs`; which examples it starts with is said by `class_medoids`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.embeddings import prototype_embedding
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [3.0], [4.0], [9.0]])
+    >>> y = torch.tensor([0, 0, 0, 1, 1, 1])
+    >>> prototype_embedding(x, y, n_classes=2).weight.tolist()
+    [[1.0], [4.0]]
     """
     return ClassEmbedding(x[class_medoids(x, y, n_classes)], trainable=True)
 
@@ -109,6 +200,7 @@ def class_medoids(x: Tensor, y: Tensor, n_classes: int, chunk_size: int = 1024) 
     ----------
     x : Tensor of shape (n_samples, n_inputs)
     y : Tensor of shape (n_samples,)
+        Labels 0 to ``n_classes - 1``, each at least once.
     n_classes : int
     chunk_size : int, default=1024
         Rows whose distances are held at once; bounds the memory, not the result.
@@ -117,6 +209,14 @@ def class_medoids(x: Tensor, y: Tensor, n_classes: int, chunk_size: int = 1024) 
     -------
     Tensor of shape (n_classes,)
         Indices into `x`; the first row wins a tie.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.embeddings import class_medoids
+    >>> x = torch.tensor([[0.0], [1.0], [5.0], [3.0], [4.0], [9.0]])
+    >>> class_medoids(x, torch.tensor([0, 0, 0, 1, 1, 1]), n_classes=2)
+    tensor([1, 4])
     """
     chosen = []
     for label in range(n_classes):

@@ -45,9 +45,25 @@ def shared_draws(n_draws: int, dim: int, generator: torch.Generator) -> Tensor:
     Sharing them makes a prediction a function of the row alone; pairs of opposite sign cancel
     the odd part of the Monte Carlo error. With an odd `n_draws` the last draw stands alone.
 
+    Parameters
+    ----------
+    n_draws : int
+    dim : int
+        Dimension of the embeddings.
+    generator : torch.Generator
+        Half of the draws are made with it.
+
     Returns
     -------
     Tensor of shape (n_draws, dim)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import shared_draws
+    >>> eps = shared_draws(4, 2, torch.Generator().manual_seed(0))
+    >>> eps.shape, bool((eps[:2] == -eps[2:]).all())
+    (torch.Size([4, 2]), True)
     """
     half = torch.randn((n_draws + 1) // 2, dim, generator=generator)
     return torch.cat([half, -half])[:n_draws]
@@ -59,12 +75,22 @@ def kernel_latents(weight: Tensor, signal: Tensor, noise: Tensor, eps: Tensor) -
     Parameters
     ----------
     weight : Tensor of shape (..., n_classes, embedding_dim)
+        Class embeddings.
     signal, noise : Tensor of shape (n_levels,)
     eps : Tensor of shape (n_draws, embedding_dim)
+        Standard normal draws, see `shared_draws`.
 
     Returns
     -------
     Tensor of shape (n_levels, ..., n_classes, n_draws, embedding_dim)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import kernel_latents
+    >>> signal, noise = torch.tensor([0.0, 0.8]), torch.tensor([1.0, 0.6])
+    >>> kernel_latents(torch.eye(3), signal, noise, torch.zeros(4, 3)).shape
+    torch.Size([2, 3, 4, 3])
     """
     leading = (-1, *[1] * (weight.dim() + 1))
     return signal.view(leading) * weight[..., None, :] + noise.view(leading) * eps
@@ -83,12 +109,25 @@ def latent_shares(
     origin : Tensor of shape (..., n_origins, embedding_dim)
         Embeddings that were noised.
     weight : Tensor of shape (..., n_classes, embedding_dim)
+        Class embeddings.
     signal, noise : Tensor of shape (n_levels,)
     eps : Tensor of shape (n_draws, embedding_dim)
+        Standard normal draws, those of `kernel_latents`.
 
     Returns
     -------
     Tensor of shape (n_levels, ..., n_origins, n_draws, n_classes)
+        Along the last axis not negative, with sum one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import latent_shares
+    >>> signal, noise = torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0])
+    >>> shares = latent_shares(torch.eye(2), torch.eye(2), signal, noise, torch.zeros(1, 2))
+    >>> shares[:, 0, 0].round(decimals=2)  # of the first class, at both levels
+    tensor([[0.5000, 0.5000],
+            [0.9800, 0.0200]])
     """
     ratio = (signal / noise).view(-1, *[1] * (weight.dim() + 1))
     # log q(z | c) = -|eps + ratio * (origin - W[c])|**2 / 2, less what c has no part in. Squares
@@ -108,10 +147,20 @@ def kernel_from_flow(flow: Tensor) -> Tensor:
     Parameters
     ----------
     flow : Tensor of shape (..., n_classes, n_classes)
+        Not negative. It is not changed.
 
     Returns
     -------
     Tensor of shape (..., n_classes, n_classes)
+        Rows sum to one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import kernel_from_flow
+    >>> kernel_from_flow(torch.tensor([[9.0, 0.25], [0.5, 9.0]]))
+    tensor([[0.7500, 0.2500],
+            [0.5000, 0.5000]])
     """
     kernel = flow.clone()
     kernel.diagonal(dim1=-2, dim2=-1).zero_()
@@ -140,6 +189,13 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
     Tensor of shape (..., n_classes)
         In float64. A kernel that keeps every class where it is has no single answer; classes
         that nothing connects count as equally likely.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import stationary_distribution
+    >>> stationary_distribution(torch.tensor([[0.75, 0.25], [0.5, 0.5]])).round(decimals=4)
+    tensor([0.6667, 0.3333], dtype=torch.float64)
     """
     # The floor stands for "no connection seen": far below what a float32 softmax resolves, and
     # large enough for the products below not to underflow.
@@ -171,10 +227,18 @@ def retention(kernel: Tensor) -> Tensor:
     Parameters
     ----------
     kernel : Tensor of shape (..., n_classes, n_classes)
+        Rows sum to one.
 
     Returns
     -------
     Tensor of shape (...)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import retention
+    >>> retention(torch.tensor([[0.75, 0.25], [0.5, 0.5]]))
+    tensor(0.2500)
     """
     trace = kernel.diagonal(dim1=-2, dim2=-1).sum(-1)
     return (trace - 1.0) / (kernel.shape[-1] - 1)
@@ -189,6 +253,7 @@ def asymmetry(kernel: Tensor, law: Tensor) -> Tensor:
     Parameters
     ----------
     kernel : Tensor of shape (..., n_classes, n_classes)
+        Rows sum to one.
     law : Tensor of shape (..., n_classes)
         Its stationary distribution.
 
@@ -196,6 +261,14 @@ def asymmetry(kernel: Tensor, law: Tensor) -> Tensor:
     -------
     Tensor of shape (...)
         Between 0 and 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import asymmetry
+    >>> cycle = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    >>> asymmetry(cycle, torch.full((3,), 1 / 3)).round(decimals=4)
+    tensor(1.)
     """
     flow = law[..., :, None] * kernel
     return 0.5 * (flow - flow.mT).abs().sum((-2, -1))

@@ -37,7 +37,24 @@ MAX_GAIN = math.exp(4.0)
 
 
 def project_to_simplex(point: Tensor) -> Tensor:
-    """Nearest point of the probability simplex, along the last axis (Duchi et al. 2008)."""
+    """Nearest point of the probability simplex, along the last axis (Duchi et al. 2008).
+
+    Parameters
+    ----------
+    point : Tensor of shape (..., n)
+
+    Returns
+    -------
+    Tensor of shape (..., n)
+        Not negative, with sum one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.parameterizations import project_to_simplex
+    >>> project_to_simplex(torch.tensor([0.5, 1.0, -0.5]))
+    tensor([0.2500, 0.7500, 0.0000])
+    """
     ranked = point.sort(dim=-1, descending=True).values
     size = torch.arange(1, point.shape[-1] + 1, device=point.device, dtype=point.dtype)
     shift = (ranked.cumsum(-1) - 1.0) / size
@@ -57,24 +74,51 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 class Parameterization(ABC):
-    """How logits are read.
-
-    In all methods `logits` has shape ``(..., n_classes)``; the latent `z`, the true embedding
-    `u` and the noise `eps` have shape ``(..., embedding_dim)``; `t` has a trailing axis of
-    length one and broadcasts against them; `weight` is the embedding matrix.
-    """
+    """How logits are read."""
 
     @abstractmethod
     def label(
         self, logits: Tensor, z: Tensor, t: Tensor, weight: Tensor, schedule: Schedule
     ) -> Tensor:
-        """Estimate ``u_hat`` of the label embedding."""
+        """Estimate ``u_hat`` of the label embedding.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (..., n_classes)
+        z : Tensor of shape (..., embedding_dim)
+            Latents.
+        t : Tensor of shape (..., 1)
+            Their times.
+        weight : Tensor of shape (n_classes, embedding_dim)
+            Class embeddings.
+        schedule : Schedule
+
+        Returns
+        -------
+        Tensor of shape (..., embedding_dim)
+        """
 
     @abstractmethod
     def probabilities(
         self, logits: Tensor, z: Tensor, t: Tensor, weight: Tensor, schedule: Schedule
     ) -> Tensor:
-        """Estimate of ``P(y | x, z)``."""
+        """Estimate of ``P(y | x, z)``.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (..., n_classes)
+        z : Tensor of shape (..., embedding_dim)
+            Latents.
+        t : Tensor of shape (..., 1)
+            Their times.
+        weight : Tensor of shape (n_classes, embedding_dim)
+            Class embeddings.
+        schedule : Schedule
+
+        Returns
+        -------
+        Tensor of shape (..., n_classes)
+        """
 
     @abstractmethod
     def velocity_error(
@@ -86,15 +130,54 @@ class Parameterization(ABC):
         u: Tensor,
         eps: Tensor,
     ) -> Tensor:
-        """Difference between the predicted velocity and the path's own, ``m' u + s' eps``."""
+        """Difference between the predicted velocity and the path's own, ``m' u + s' eps``.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (..., n_classes)
+            Of the latents ``m u + s eps``.
+        t : Tensor of shape (..., 1)
+            Their times.
+        weight : Tensor of shape (n_classes, embedding_dim)
+            Class embeddings.
+        schedule : Schedule
+        u, eps : Tensor of shape (..., embedding_dim)
+            True embeddings and noise.
+
+        Returns
+        -------
+        Tensor of shape (..., embedding_dim)
+        """
 
     @abstractmethod
     def velocity_scale(self, t: Tensor, schedule: Schedule) -> Tensor:
-        """Squared factor by which `velocity_error` exceeds the error of what is predicted."""
+        """Squared factor by which `velocity_error` exceeds the error of what is predicted.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+            Times.
+        schedule : Schedule
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
 
 
 class LabelParameterization(Parameterization):
-    """The network gives class probabilities; ``u_hat`` is their mean embedding."""
+    """The network gives class probabilities; ``u_hat`` is their mean embedding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.parameterizations import LabelParameterization
+    >>> from sknoprop.schedules import CosineSchedule
+    >>> logits, z, t = torch.tensor([0.25, 0.75]).log(), torch.zeros(1), torch.tensor([0.5])
+    >>> weight = torch.tensor([[-1.0], [1.0]])
+    >>> LabelParameterization().label(logits, z, t, weight, CosineSchedule())
+    tensor([0.5000])
+    """
 
     def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return torch.softmax(logits, -1) @ weight
@@ -120,6 +203,18 @@ class VelocityParameterization(Parameterization):
     ``u_hat`` then need not lie between the embeddings: class probabilities are those of the
     nearest point that does, in the coordinates of ``u_hat`` with respect to the embeddings
     (least squares; exact where the embeddings are linearly independent).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.parameterizations import VelocityParameterization
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> logits, z, t = torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.5]), torch.tensor([0.5])
+    >>> point = logits, z, t, torch.eye(2), StraightLineSchedule()
+    >>> VelocityParameterization().label(*point)  # z + (1 - t) v
+    tensor([1., 0.])
+    >>> VelocityParameterization().probabilities(*point)
+    tensor([1., 0.])
     """
 
     def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]

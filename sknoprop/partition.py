@@ -61,7 +61,15 @@ def label_information(
     Returns
     -------
     Tensor of shape (n_levels,)
-        Estimates in [0, 1], ascending.
+        Estimates in [0, 1], ascending; in float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.partition import label_information
+    >>> weight, prior = torch.eye(2), torch.tensor([0.5, 0.5])
+    >>> label_information(weight, prior, torch.tensor([0.0, 1.0, 10.0])).round(decimals=1)
+    tensor([0.0000, 0.3000, 1.0000], dtype=torch.float64)
     """
     weight, prior, root_snr = weight.double(), prior.double(), root_snr.double()
     # A fixed seed: the curve is a function of its arguments and of nothing else.
@@ -111,6 +119,15 @@ class Partition(nn.Module):
         interpolated linearly.
     n_split : int, default=1
         Neighbouring blocks that came of one, see `split`.
+
+    Examples
+    --------
+    >>> from sknoprop.partition import Partition
+    >>> partition = Partition.uniform(4)
+    >>> partition.edges
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    >>> partition.owner(0.6)
+    2
     """
 
     times: Tensor
@@ -128,14 +145,50 @@ class Partition(nn.Module):
 
     @classmethod
     def uniform(cls, n_blocks: int, horizon: float = 1.0) -> Partition:
-        """Intervals of equal length, up to `horizon`."""
+        """Intervals of equal length.
+
+        Parameters
+        ----------
+        n_blocks : int
+        horizon : float, default=1.0
+            Where the last one ends.
+
+        Returns
+        -------
+        Partition
+        """
         return cls(n_blocks, torch.tensor([0.0, horizon]))
 
     @classmethod
     def by_information(
         cls, n_blocks: int, schedule: Schedule, weight: Tensor, prior: Tensor
     ) -> Partition:
-        """Intervals with equal shares of label information."""
+        """Intervals with equal shares of label information.
+
+        Parameters
+        ----------
+        n_blocks : int
+        schedule : Schedule
+            As it is now; it is not changed.
+        weight : Tensor of shape (n_classes, embedding_dim)
+            Class embeddings.
+        prior : Tensor of shape (n_classes,)
+            Class probabilities.
+
+        Returns
+        -------
+        Partition
+            Uniform where the schedule gives the label away at once, or never.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sknoprop.partition import Partition
+        >>> from sknoprop.schedules import CosineSchedule
+        >>> given = CosineSchedule(), torch.eye(3), torch.full((3,), 1 / 3)
+        >>> Partition.by_information(4, *given).edges.round(decimals=1)
+        tensor([0.0000, 0.5000, 0.6000, 0.7000, 0.9000])
+        """
         grid = torch.linspace(0.0, 1.0, 513, dtype=torch.float64)
         with torch.no_grad():
             root_snr = (0.5 * copy.deepcopy(schedule).double().log_snr(grid)).exp()
@@ -156,10 +209,22 @@ class Partition(nn.Module):
 
     @property
     def n_blocks(self) -> int:
+        """Number of blocks it is about, see `take`."""
         return len(range(self.n_total)[self.part])
 
     def take(self, part: slice) -> Partition:
-        """The same cut seen by some of its blocks."""
+        """The same cut seen by some of its blocks.
+
+        Parameters
+        ----------
+        part : slice
+            Which of all blocks.
+
+        Returns
+        -------
+        Partition
+            It shares its tensors with this one.
+        """
         taken = copy.copy(self)
         taken._buffers = dict(self._buffers)
         taken.part = part
@@ -178,21 +243,57 @@ class Partition(nn.Module):
         return BlockSpan(start[self.part], end[self.part])
 
     def split(self, factor: int) -> Partition:
-        """Each block's progress in `factor` equal parts, time inputs as they were."""
+        """Each block's progress in equal parts, time inputs as they were.
+
+        Parameters
+        ----------
+        factor : int
+            Number of parts.
+
+        Returns
+        -------
+        Partition
+            With `factor` times as many blocks.
+        """
         return Partition(self.n_total * factor, self.times, self.n_split * factor)
 
     def time_at(self, progress: Tensor) -> Tensor:
-        """Time at which `progress` is reached."""
+        """Time at which a progress is reached.
+
+        Parameters
+        ----------
+        progress : Tensor of shape (...)
+            From 0 to 1.
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
         grid = torch.linspace(0.0, 1.0, len(self.times), device=self.times.device)
         return interpolate(progress.to(self.times.dtype), grid.to(self.times.dtype), self.times)
 
     def owner(self, t: float) -> int:
-        """Block that owns time `t`; the last one serves all times after its own."""
+        """Block that owns a time; the last one serves all times after its own.
+
+        Parameters
+        ----------
+        t : float
+
+        Returns
+        -------
+        int
+            From 0 on.
+        """
         inner = self.edges[1:-1].contiguous()
         return int(torch.searchsorted(inner, inner.new_tensor(t), right=True))
 
     def midpoints(self, n_levels: int = 1) -> Tensor:
-        """Times in the middle of each block's progress, or of its `n_levels` equal parts.
+        """Times in the middle of each block's progress, or of equal parts of it.
+
+        Parameters
+        ----------
+        n_levels : int, default=1
+            Number of parts.
 
         Returns
         -------

@@ -38,13 +38,40 @@ __all__ = [
 def gaussian_class_logits(
     z: Tensor, weight: Tensor, signal: float, noise: float | Tensor
 ) -> Tensor:
-    """Log density of z given each class, up to a constant: ``(..., d)`` to ``(..., n_classes)``."""
+    """Log density of a latent given each class, up to a constant.
+
+    That of ``z ~ N(signal * W[y], noise**2 I)`` less that at ``W[y] = 0``.
+
+    Parameters
+    ----------
+    z : Tensor of shape (..., embedding_dim)
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Class embeddings.
+    signal : float
+    noise : float or Tensor of shape ()
+        Positive.
+
+    Returns
+    -------
+    Tensor of shape (..., n_classes)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.readouts import gaussian_class_logits
+    >>> gaussian_class_logits(torch.tensor([2.0, 0.0]), torch.eye(2), signal=1.0, noise=1.0)
+    tensor([ 1.5000, -0.5000])
+    """
     scaled = signal / noise**2 * weight
     return z @ scaled.T - 0.5 * (signal / noise) ** 2 * weight.square().sum(1)
 
 
 class Readout(nn.Module, ABC):
-    """Class logits of the last latent."""
+    """Class logits of the last latent.
+
+    A subclass gives `forward`, whose cross-entropy is trained, and `predict` where predictions are
+    made of something else.
+    """
 
     #: Whether predictions are made of them, and not of what the denoiser said on the way.
     reads_latent = True
@@ -56,7 +83,9 @@ class Readout(nn.Module, ABC):
         Parameters
         ----------
         z : Tensor of shape (..., embedding_dim)
+            Last latents.
         weight : Tensor of shape (n_classes, embedding_dim)
+            Class embeddings as they are now; they may have been trained.
 
         Returns
         -------
@@ -64,7 +93,17 @@ class Readout(nn.Module, ABC):
         """
 
     def predict(self, z: Tensor, weight: Tensor) -> Tensor:
-        """Logits that predictions are made of; arguments are those of `forward`."""
+        """Logits that predictions are made of: those of `forward`, unless overridden.
+
+        Parameters
+        ----------
+        z : Tensor of shape (..., embedding_dim)
+        weight : Tensor of shape (n_classes, embedding_dim)
+
+        Returns
+        -------
+        Tensor of shape (..., n_classes)
+        """
         logits: Tensor = self(z, weight)
         return logits
 
@@ -84,6 +123,15 @@ class LinearReadout(Readout):
         Class frequencies.
     signal, noise : float
         Of the last latent.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.readouts import LinearReadout
+    >>> weight, prior = torch.eye(2), torch.tensor([0.5, 0.5])
+    >>> readout = LinearReadout(weight, prior, signal=1.0, noise=0.5)
+    >>> torch.softmax(readout(torch.tensor([0.75, 0.25]), weight), -1).detach().round(decimals=2)
+    tensor([0.8800, 0.1200])
     """
 
     def __init__(self, weight: Tensor, prior: Tensor, signal: float, noise: float) -> None:
@@ -106,8 +154,21 @@ class PosteriorReadout(Readout):
 
     Parameters
     ----------
-    weight, prior, signal, noise
-        As for `LinearReadout`.
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Class embeddings at the start of training.
+    prior : Tensor of shape (n_classes,)
+        Class frequencies.
+    signal, noise : float
+        Of the last latent.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.readouts import PosteriorReadout
+    >>> weight, prior = torch.eye(2), torch.tensor([0.5, 0.5])
+    >>> readout = PosteriorReadout(weight, prior, signal=1.0, noise=0.5)
+    >>> torch.softmax(readout(torch.tensor([0.75, 0.25]), weight), -1).detach().round(decimals=2)
+    tensor([0.9500, 0.0500])
     """
 
     sigma: Tensor
@@ -132,8 +193,21 @@ class NearestReadout(LinearReadout):
 
     Parameters
     ----------
-    weight, prior, signal, noise
-        As for `LinearReadout`.
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Class embeddings at the start of training.
+    prior : Tensor of shape (n_classes,)
+        Class frequencies; predictions do without.
+    signal, noise : float
+        Of the last latent.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.readouts import NearestReadout
+    >>> weight, prior = torch.eye(2), torch.tensor([0.9, 0.1])
+    >>> readout = NearestReadout(weight, prior, signal=1.0, noise=0.5)
+    >>> torch.softmax(readout.predict(torch.tensor([0.5, 0.5]), weight), -1)
+    tensor([0.5000, 0.5000])
     """
 
     sigma: Tensor
@@ -154,8 +228,18 @@ class DenoiserReadout(LinearReadout):
 
     Parameters
     ----------
-    weight, prior, signal, noise
-        As for `LinearReadout`.
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Class embeddings at the start of training.
+    prior : Tensor of shape (n_classes,)
+        Class frequencies.
+    signal, noise : float
+        Of the last latent.
+
+    Examples
+    --------
+    >>> from sknoprop.readouts import DenoiserReadout, LinearReadout
+    >>> DenoiserReadout.reads_latent, LinearReadout.reads_latent
+    (False, True)
     """
 
     reads_latent = False

@@ -38,7 +38,15 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Posterior:
-    """``q(z_s | z_t, u) = N(label * u + latent * z_t, variance * I)`` for t < s."""
+    """``q(z_s | z_t, u) = N(label * u + latent * z_t, variance * I)`` for t < s.
+
+    Parameters
+    ----------
+    label, latent : Tensor of shape (...)
+        Factors of the label embedding and of the noisier latent in the mean.
+    variance : Tensor of shape (...)
+        Of each coordinate.
+    """
 
     label: Tensor
     latent: Tensor
@@ -51,6 +59,26 @@ def posterior(schedule: Schedule, t: Tensor, s: Tensor) -> Posterior:
     These are the paper's ``a_t, b_t, c_t`` (eq. 6) for neighbouring grid points, written for
     any two times. With ``1 - SNR(t) / SNR(s)`` computed as ``-expm1`` of the difference in log
     SNR, neighbouring times lose no digits.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    t, s : Tensor of shape (...)
+        Times, ``t < s``.
+
+    Returns
+    -------
+    Posterior
+        Of tensors of the shape of the times.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.samplers import posterior
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> q = posterior(StraightLineSchedule(), torch.tensor(0.5), torch.tensor(0.8))
+    >>> [round(value.item(), 4) for value in (q.label, q.latent, q.variance)]
+    [0.75, 0.1, 0.0375]
     """
     ratio = schedule.log_snr(t) - schedule.log_snr(s)
     gained = -torch.expm1(ratio)
@@ -68,6 +96,27 @@ def velocity(schedule: Schedule, z: Tensor, label: Tensor, t: Tensor) -> Tensor:
 
     ``m' u_hat + s' eps_hat`` with ``eps_hat = (z - m u_hat) / s`` the noise that the estimate
     `label` implies; derivatives are with respect to `Schedule.clock`.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    z, label : Tensor of shape (..., embedding_dim)
+        Latent and estimate of the label embedding.
+    t : Tensor broadcastable to `z`
+        Times.
+
+    Returns
+    -------
+    Tensor of shape (..., embedding_dim)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.samplers import velocity
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> z, label = torch.tensor([0.5, 0.0]), torch.tensor([1.0, 0.0])
+    >>> velocity(StraightLineSchedule(), z, label, torch.tensor(0.75))  # (label - z) / (1 - t)
+    tensor([2., 0.])
     """
     signal_rate, noise_rate = schedule.velocity_coefficients(t)
     eps = (z - schedule.signal(t) * label) / schedule.noise(t)
@@ -95,18 +144,33 @@ class Sampler(ABC):
         Parameters
         ----------
         denoise : callable
-            Estimate of the label embedding.
+            ``denoise(z, t)``: estimate of the label embedding, of the shape of `z`.
         schedule : Schedule
         z : Tensor of shape (..., embedding_dim)
         t, s : Tensor of shape ()
             Times, ``t < s``.
         eps : Tensor broadcastable to `z`, or None
             Standard normal noise of this step, for stochastic samplers.
+
+        Returns
+        -------
+        Tensor of shape (..., embedding_dim)
         """
 
 
 class AncestralSampler(Sampler):
-    """The paper's inference (equation 3): draw from the posterior with ``u_hat`` in place of u."""
+    """The paper's inference (equation 3): draw from the posterior with ``u_hat`` in place of u.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.samplers import AncestralSampler
+    >>> from sknoprop.schedules import CosineSchedule
+    >>> z, eps = torch.zeros(2), torch.tensor([1.0, -1.0])
+    >>> step = CosineSchedule(), z, torch.tensor(0.0), torch.tensor(0.5), eps
+    >>> AncestralSampler().step(lambda z, t: torch.zeros(2), *step).round(decimals=2)
+    tensor([ 0.7100, -0.7100])
+    """
 
     stochastic = True
 
@@ -121,6 +185,16 @@ class ProbabilityFlowSampler(Sampler):
     ``z_s = m(s) u_hat + s(s) eps_hat``, exact for the probability-flow ODE as long as
     ``u_hat`` stays what it is. Mind that dropping the noise from the *reverse SDE* is something
     else: its score term is twice that of this ODE.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.samplers import ProbabilityFlowSampler
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> times = torch.tensor(0.0), torch.tensor(0.5)
+    >>> step = StraightLineSchedule(), torch.tensor([-1.0, 1.0]), *times, None
+    >>> ProbabilityFlowSampler().step(lambda z, t: torch.tensor([1.0, 0.0]), *step)
+    tensor([0.0000, 0.5000])
     """
 
     def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
@@ -133,6 +207,16 @@ class EulerSampler(Sampler):
     """Euler's method on the probability-flow ODE, in the schedule's clock.
 
     On the straight line the same as `ProbabilityFlowSampler`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.samplers import EulerSampler
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> times = torch.tensor(0.0), torch.tensor(0.5)
+    >>> step = StraightLineSchedule(), torch.tensor([-1.0, 1.0]), *times, None
+    >>> EulerSampler().step(lambda z, t: torch.tensor([1.0, 0.0]), *step)
+    tensor([0.0000, 0.5000])
     """
 
     def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
@@ -141,7 +225,18 @@ class EulerSampler(Sampler):
 
 
 class HeunSampler(Sampler):
-    """Heun's second-order method on the same ODE; two evaluations a step."""
+    """Heun's second-order method on the same ODE; two evaluations a step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.samplers import HeunSampler
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> times = torch.tensor(0.0), torch.tensor(0.5)
+    >>> step = StraightLineSchedule(), torch.tensor([-1.0, 1.0]), *times, None
+    >>> HeunSampler().step(lambda z, t: torch.tanh(z), *step).round(decimals=2)
+    tensor([-0.8500,  0.8500])
+    """
 
     def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
         duration = schedule.clock(s) - schedule.clock(t)
@@ -174,6 +269,7 @@ def integrate(
     ----------
     sampler : Sampler
     denoise : callable
+        ``denoise(z, t)``: estimate of the label embedding, of the shape of `z`.
     schedule : Schedule
     z : Tensor of shape (..., embedding_dim)
         Latent at the first time: pure noise where that is 0.
@@ -188,6 +284,16 @@ def integrate(
         At each time after the first. A deterministic sampler's last step is the exact one of
         `ProbabilityFlowSampler` whatever the sampler: at the last time there is (almost) no
         noise left, and the velocity there divides by it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.samplers import EulerSampler, integrate
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> label, times = torch.tensor([1.0, 0.0]), torch.linspace(0.0, 1.0, 5)
+    >>> path = StraightLineSchedule(), torch.tensor([-1.0, 1.0]), times
+    >>> [z.tolist() for z in integrate(EulerSampler(), lambda z, t: label, *path)]
+    [[-0.5, 0.75], [0.0, 0.5], [0.5, 0.25], [1.0, 0.0]]
     """
     n_steps = len(times) - 1
     last = ProbabilityFlowSampler()

@@ -4,15 +4,10 @@ Every schedule describes the Gaussian path::
 
     z_t = signal(t) * u + noise(t) * eps,      eps ~ N(0, I),  t in [0, 1],
 
-from pure noise at ``t = 0`` to the label embedding ``u`` at ``t = 1``, as in [1]_. The
-signal-to-noise ratio ``snr(t) = signal(t)**2 / noise(t)**2`` rises with ``t``: towards the label,
-never away from it. Its logarithm is what defines a schedule, as in [2]_.
-
-References
-----------
-.. [1] Li, Teh & Pascanu (2025). "NoProp: Training Neural Networks without Back-propagation or
-       Forward-propagation". arXiv:2503.24322.
-.. [2] Kingma, Salimans, Poole & Ho (2021). "Variational Diffusion Models". arXiv:2107.00630.
+from pure noise at ``t = 0`` to the label embedding ``u`` at ``t = 1``, as in NoProp (Li, Teh &
+Pascanu 2025, arXiv:2503.24322). The signal-to-noise ratio ``snr(t) = signal(t)**2 / noise(t)**2``
+rises with ``t``: towards the label, never away from it. Its logarithm is what defines a schedule
+(Kingma, Salimans, Poole & Ho 2021, arXiv:2107.00630).
 """
 
 from __future__ import annotations
@@ -39,10 +34,17 @@ __all__ = [
 class Schedule(nn.Module, ABC):
     """A Gaussian path from noise (``t = 0``) to the label embedding (``t = 1``).
 
-    A schedule of one's own derives from `VariancePreservingSchedule` (and gives `log_snr`) or
-    from this class (and gives `log_snr`, `signal`, `noise`, `clock` and
-    `velocity_coefficients`).
-    All methods take a tensor of times in [0, 1] of any shape and return one of that shape.
+    A schedule of one's own derives from `VariancePreservingSchedule` (and gives `log_snr`) or from
+    this class (and gives `log_snr`, `signal`, `noise`, `clock` and `velocity_coefficients`). All
+    methods take a tensor of times in [0, 1] of any shape and return one of that shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.schedules import SCHEDULES
+    >>> signals = {k: schedule().signal(torch.tensor(0.5)) for k, schedule in SCHEDULES.items()}
+    >>> {name: round(signal.item(), 2) for name, signal in signals.items()}
+    {'cosine': 0.7, 'linear': 0.28, 'sigmoid': 0.71, 'straight': 0.5, 'learned': 0.22}
     """
 
     #: Whether training moves the schedule, which then is shared by all blocks.
@@ -50,15 +52,42 @@ class Schedule(nn.Module, ABC):
 
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
-        """Logarithm of the signal-to-noise ratio; rises with `t`."""
+        """Logarithm of the signal-to-noise ratio; rises with `t`.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
 
     @abstractmethod
     def signal(self, t: Tensor) -> Tensor:
-        """Factor of the label embedding in ``z_t``."""
+        """Factor of the label embedding in ``z_t``.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
 
     @abstractmethod
     def noise(self, t: Tensor) -> Tensor:
-        """Standard deviation of the noise in ``z_t``."""
+        """Standard deviation of the noise in ``z_t``.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
 
     @abstractmethod
     def clock(self, t: Tensor) -> Tensor:
@@ -67,6 +96,14 @@ class Schedule(nn.Module, ABC):
         With m and s the signal and noise, tau grows with the area that the point (s, m) sweeps
         out. On the straight line it is t, on a variance-preserving path the angle of that
         point. A path can be infinitely fast in t at its ends, in tau it never is.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        Tensor of shape (...)
         """
 
     @abstractmethod
@@ -74,29 +111,63 @@ class Schedule(nn.Module, ABC):
         """Derivatives of `signal` and `noise` with respect to `clock`.
 
         With these, ``u = s v - (ds / d tau) z`` for the velocity ``v`` of a latent ``z``.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        signal_rate, noise_rate : Tensor of shape (...)
         """
 
     def snr(self, t: Tensor) -> Tensor:
-        """Signal-to-noise ratio ``signal(t)**2 / noise(t)**2``."""
+        """Signal-to-noise ratio ``signal(t)**2 / noise(t)**2``.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
         return self.log_snr(t).exp()
 
     def log_snr_derivative(self, t: Tensor) -> Tensor:
-        """Time derivative of `log_snr`; by automatic differentiation unless overridden."""
+        """Time derivative of `log_snr`; by automatic differentiation unless overridden.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
         with torch.enable_grad():
             t = t if t.requires_grad else t.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.log_snr(t).sum(), t, create_graph=self.trainable)
         return slope
 
     def snr_derivative(self, t: Tensor) -> Tensor:
-        """``SNR'(t)``, the weight of the continuous-time loss (paper, equation 9); positive."""
+        """``SNR'(t)``, the weight of the continuous-time loss (paper, equation 9); positive.
+
+        Parameters
+        ----------
+        t : Tensor of shape (...)
+
+        Returns
+        -------
+        Tensor of shape (...)
+        """
         return self.snr(t) * self.log_snr_derivative(t)
 
 
 class VariancePreservingSchedule(Schedule):
     """Schedules with ``signal**2 + noise**2 = 1``.
 
-    ``signal**2 = sigmoid(log_snr)`` is the paper's ``alpha_bar``, the share of variance that is
-    signal.
+    ``signal**2 = sigmoid(log_snr)`` is the paper's ``alpha_bar``, the signal's share of variance.
     """
 
     def signal(self, t: Tensor) -> Tensor:
@@ -119,13 +190,8 @@ class _ClippedSchedule(VariancePreservingSchedule):
 
     Clipping the *values* would make the ends flat and the loss weight there zero, so the *time*
     is clipped instead: ``[0, 1]`` is mapped linearly onto the part of the textbook schedule in
-    which the log SNR lies in ``[log_snr_min, log_snr_max]``. It stays strictly monotone.
-
-    Parameters
-    ----------
-    log_snr_min, log_snr_max : float, default=-16.0 and 8.0
-        Log SNR at ``t = 0`` and ``t = 1``. With the defaults the signal's standard deviation
-        at ``t = 0`` is 3e-4 and the noise's at ``t = 1`` is 0.018.
+    which the log SNR lies in ``[log_snr_min, log_snr_max]``. It stays strictly monotone. With the
+    defaults the signal at ``t = 0`` is 3e-4 and the noise at ``t = 1`` is 0.018.
     """
 
     def __init__(self, log_snr_min: float = -16.0, log_snr_max: float = 8.0) -> None:
@@ -157,8 +223,7 @@ class _ClippedSchedule(VariancePreservingSchedule):
 class CosineSchedule(_ClippedSchedule):
     """``alpha_bar(t) = sin(pi t / 2)**2``: the paper's choice for discrete time.
 
-    The cosine schedule of Nichol & Dhariwal (2021, arXiv:2102.09672), with time running
-    towards the label.
+    That of Nichol & Dhariwal (2021, arXiv:2102.09672), with time running towards the label.
 
     Parameters
     ----------
@@ -272,10 +337,9 @@ class StraightLineSchedule(Schedule):
 class LearnedSchedule(VariancePreservingSchedule):
     """A schedule learned with the network, monotone by construction (paper, appendix B).
 
-    ``alpha_bar(t) = sigmoid(-gamma(t))`` with
-    ``gamma(t) = gamma_0 + (gamma_1 - gamma_0) (1 - g(t))``, where ``g`` rises from 0 to 1 and is
-    a normalised two-layer network whose weights are all positive, after Kingma et al. (2021).
-    The paper leaves the network's form open; here it is
+    ``alpha_bar(t) = sigmoid(-gamma(t))``, ``gamma(t) = gamma_0 + (gamma_1 - gamma_0) (1 - g(t))``,
+    where ``g`` rises from 0 to 1 and is a normalised two-layer network whose weights are all
+    positive, after Kingma et al. (2021). The paper leaves the network's form open; here it is
     ``slope * t + sum_j out_j * sigmoid(in_j * t + bias_j)`` with positive slope, out and in.
 
     Parameters
@@ -284,6 +348,12 @@ class LearnedSchedule(VariancePreservingSchedule):
         Number of sigmoid units.
     log_snr_min, log_snr_max : float, default=-12.0 and 6.0
         Initial log SNR at ``t = 0`` and ``t = 1`` (``-gamma_1`` and ``-gamma_0``); learned.
+
+    Examples
+    --------
+    >>> from sknoprop.schedules import LearnedSchedule
+    >>> sum(parameter.numel() for parameter in LearnedSchedule(n_hidden=8).parameters())
+    27
     """
 
     trainable = True

@@ -35,32 +35,66 @@ LOG_SNR_END = 8.0
 
 @dataclass(frozen=True)
 class Path:
-    """What a variant is applied to: the path from noise to label, cut into blocks."""
+    """What a variant is applied to: the path from noise to label, cut into blocks.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    partition : Partition
+    parameterization : Parameterization
+    horizon : float
+        Last time of the path: where trajectories end.
+    """
 
     schedule: Schedule
     partition: Partition
     parameterization: Parameterization
     horizon: float
-    """Last time of the path: where trajectories end."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise levels that a step trains at; all broadcast to ``(n_blocks, n_samples, n_draws)``."""
+    """Noise levels that a step trains at.
+
+    Parameters
+    ----------
+    t : Tensor broadcastable to (n_blocks, n_samples, n_draws)
+        Times.
+    signal, noise : Tensor broadcastable to (n_blocks, n_samples, n_draws)
+        Of the schedule at these times.
+    weight : Tensor broadcastable to (n_blocks, n_samples, n_draws)
+        Factor of a squared error there, before the factor eta.
+    """
 
     t: Tensor
-    """Times."""
     signal: Tensor
     noise: Tensor
     weight: Tensor
-    """Factor of a squared error there, before the factor eta."""
 
 
 def prior_divergence(schedule: Schedule, u: Tensor) -> Tensor:
-    """``KL(q(z_0 | y) || N(0, I))`` for embeddings `u`: shape ``(..., d)`` to ``(...)``.
+    """Divergence of the first latent from pure noise, ``KL(q(z_0 | y) || N(0, I))``.
 
     With a fixed embedding and schedule a constant near zero; with learned ones, what keeps the
     embedding from growing without bound.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    u : Tensor of shape (..., embedding_dim)
+        Embeddings of labels.
+
+    Returns
+    -------
+    Tensor of shape (...)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> from sknoprop.variants import prior_divergence
+    >>> prior_divergence(StraightLineSchedule(), torch.eye(2))
+    tensor([0., 0.])
     """
     t = torch.zeros((), dtype=u.dtype, device=u.device)
     variance = schedule.noise(t) ** 2
@@ -102,7 +136,16 @@ class Variant(ABC):
         """Last time of the path that the loss speaks of.
 
         Where a schedule's noise vanishes at t = 1, its signal-to-noise ratio, which weights the
-        loss, is infinite there: such a path ends where the log SNR is `LOG_SNR_END`.
+        loss, is infinite there: such a path ends where the log SNR is 8.
+
+        Parameters
+        ----------
+        schedule : Schedule
+
+        Returns
+        -------
+        float
+            At most 1.
         """
         return last_noisy_time(schedule)
 
@@ -114,6 +157,10 @@ class Variant(ABC):
         schedule : Schedule
         trained : bool
             Whether the embedding, and so in any case the read-out, is trained.
+
+        Returns
+        -------
+        signal, noise : float
         """
         t = torch.tensor(last_noisy_time(schedule))
         with torch.no_grad():
@@ -161,10 +208,17 @@ class Variant(ABC):
         ----------
         path : Path
         weight : Tensor of shape (n_classes, embedding_dim)
+            Class embeddings.
         logits : Tensor of shape (n_blocks, n_samples, n_draws, n_classes)
-        z, eps : Tensor of shape (n_blocks, n_samples, n_draws, embedding_dim)
+            What blocks made of row and latent.
+        z : Tensor of shape (n_blocks, n_samples, n_draws, embedding_dim)
+            Latents.
         levels : Levels
+            Their noise levels.
         u : Tensor of shape (n_samples, 1, embedding_dim)
+            Embeddings of the labels.
+        eps : Tensor of shape (n_blocks, n_samples, n_draws, embedding_dim)
+            Noise of the latents.
 
         Returns
         -------
@@ -177,10 +231,19 @@ class Variant(ABC):
 
     @abstractmethod
     def scale(self, path: Path) -> Tensor:
-        """Factor of each block's loss relative to its mean squared error: ``(n_blocks,)``.
+        """Factor of each block's loss relative to its mean squared error.
 
         Dividing a block's loss by its own positive constant moves no optimum as long as blocks
         share nothing; it makes blocks comparable and one step size fit all.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        Tensor of shape (n_blocks,)
+            Positive.
         """
 
 
@@ -190,6 +253,17 @@ class DiscreteTime(Variant):
     Block t of T sees ``z_{t-1}`` and costs
     ``1/2 (SNR(t) - SNR(t-1)) |u_hat_t(z_{t-1}, x) - u|**2``: summed over blocks, the paper's
     ``T/2 E_t[...]`` (eq. 8).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.parameterizations import LabelParameterization
+    >>> from sknoprop.partition import Partition
+    >>> from sknoprop.schedules import CosineSchedule
+    >>> from sknoprop.variants import DiscreteTime, Path
+    >>> path = Path(CosineSchedule(), Partition.uniform(4), LabelParameterization(), 1.0)
+    >>> DiscreteTime().levels(path, torch.zeros(4, 8, 1)).t.flatten()
+    tensor([0.0000, 0.2500, 0.5000, 0.7500])
     """
 
     schedule = "cosine"
@@ -214,6 +288,19 @@ class ContinuousTime(Variant):
     times the interval's length: summed over blocks, the integral of eq. 9 from 0 to the
     partition's last edge. With a uniform cut that is all of it; a cut by information leaves out
     the times at which the label is as good as known.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.parameterizations import LabelParameterization
+    >>> from sknoprop.partition import Partition
+    >>> from sknoprop.schedules import CosineSchedule
+    >>> from sknoprop.variants import ContinuousTime, Path
+    >>> path = Path(CosineSchedule(), Partition.uniform(2), LabelParameterization(), 1.0)
+    >>> levels = ContinuousTime().levels(path, torch.tensor([0.0, 0.5]).expand(2, 1, 2))
+    >>> levels.t[:, 0]
+    tensor([[0.0000, 0.2500],
+            [0.5000, 0.7500]])
     """
 
     schedule = "cosine"
@@ -235,6 +322,16 @@ class FlowMatching(Variant):
     ``E_t[|v(z_t, x, t) - (m' u + s' z_0)|**2]`` with t uniform over the block's interval, times
     its length. On the straight line the target is ``u - z_0`` (eq. 12); on other schedules
     velocities are those in `Schedule.clock`.
+
+    Examples
+    --------
+    >>> from sknoprop.parameterizations import VelocityParameterization
+    >>> from sknoprop.partition import Partition
+    >>> from sknoprop.schedules import StraightLineSchedule
+    >>> from sknoprop.variants import FlowMatching, Path
+    >>> path = Path(StraightLineSchedule(), Partition.uniform(4), VelocityParameterization(), 1.0)
+    >>> FlowMatching().scale(path)
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
 
     schedule = "straight"
