@@ -86,6 +86,11 @@ class LazyImages:
     dtype : numpy.dtype
         Of the images: uint8, float32 or float64.
 
+    Raises
+    ------
+    ValueError
+        If the data set has no length or is empty, or its first item is no image.
+
     Examples
     --------
     >>> import numpy as np
@@ -125,7 +130,18 @@ class LazyImages:
         return images if dtype is None else images.astype(dtype)
 
     def both(self) -> tuple[np.ndarray, np.ndarray]:
-        """All images and their labels, each item loaded once."""
+        """All images and their labels, each item loaded once.
+
+        Returns
+        -------
+        images : ndarray of shape (n_samples, channels, height, width)
+        labels : ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If images differ in shape or dtype or are not finite, or items have no label.
+        """
         labels: list[Any] = []
         images = self._gathered(labels)
         stored = self._stored_targets()
@@ -148,7 +164,22 @@ class LazyImages:
         return images
 
     def image(self, index: int) -> np.ndarray:
-        """Item `index` of the data set as an array ``(channels, height, width)``."""
+        """One image of the data set.
+
+        Parameters
+        ----------
+        index : int
+            Its number in the data set, whatever `indices` are.
+
+        Returns
+        -------
+        ndarray of shape (channels, height, width)
+
+        Raises
+        ------
+        ValueError
+            If the item is no image.
+        """
         return _image(self.dataset[int(index)])
 
     def _stored_targets(self) -> np.ndarray | None:

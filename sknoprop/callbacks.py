@@ -75,8 +75,8 @@ class FitCheckpoint(Callback):
     >>> from sknoprop.callbacks import FitCheckpoint
     >>> X, y = load_iris(return_X_y=True)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     checkpoint = FitCheckpoint(os.path.join(folder, "fit.ckpt"), every=10)
-    ...     clf = NoPropClassifier(callbacks=[checkpoint], random_state=0).fit(X, y)
+    ...     checkpoint = FitCheckpoint(os.path.join(folder, "fit.ckpt"), every=2)
+    ...     clf = NoPropClassifier(callbacks=[checkpoint], max_iter=5, random_state=0).fit(X, y)
     ...     os.listdir(folder)
     []
     """
@@ -90,6 +90,15 @@ class FitCheckpoint(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
         """Go on from the file if there is one.
+
+        Parameters
+        ----------
+        net : BlockNet
+            Its state is that of the file afterwards.
+        X : object
+            What the training goes through: data, random generators, parameters.
+        **kwargs : dict
+            Others of skorch's, not used.
 
         Raises
         ------
@@ -126,13 +135,34 @@ class FitCheckpoint(Callback):
                 ) from error
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Write the file, unless this epoch was the last."""
+        """Write the file, unless this epoch was the last.
+
+        Parameters
+        ----------
+        net : BlockNet
+        **kwargs : dict
+            Others of skorch's, not used.
+
+        Raises
+        ------
+        TypeError
+            If the optimiser's state or the history holds what the file cannot.
+        OSError
+            If the file cannot be written.
+        """
         n_done = net.state_.n_done
         if n_done < net.max_epochs and not net.done_ and n_done % self.every == 0:
             self._write(net.state_.state_dict())
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Remove the file, unless the user interrupted training."""
+        """Remove the file, unless the user interrupted training.
+
+        Parameters
+        ----------
+        net : BlockNet
+        **kwargs : dict
+            Others of skorch's, not used.
+        """
         if not (_has_no_middle(net) or net.interrupted_):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)

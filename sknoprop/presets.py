@@ -18,6 +18,7 @@ def paper_parameters(variant: str) -> dict[str, Any]:
     Parameters
     ----------
     variant : {"dt", "ct", "fm"}
+        The formulation, as the parameter of that name.
 
     Returns
     -------

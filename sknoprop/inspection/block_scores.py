@@ -47,6 +47,7 @@ class BlockScoreDisplay:
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
+        One a score that is drawn.
 
     See Also
     --------
@@ -59,7 +60,7 @@ class BlockScoreDisplay:
     >>> from sknoprop import NoPropClassifier
     >>> from sknoprop.inspection import BlockScoreDisplay
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = NoPropClassifier(n_blocks=3, max_iter=5, random_state=0).fit(X, y)
+    >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
     >>> display = BlockScoreDisplay.from_estimator(clf, X, y)
     >>> display.own_accuracy.shape
     (3,)
@@ -100,6 +101,15 @@ class BlockScoreDisplay:
         BlockScoreDisplay
             Along trajectories (``inference="trajectory"``) what is after each block is a stage
             of them; each block's own estimate is that of its class kernel all the same.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is no such classifier.
+        ValueError
+            If there are fewer stages than blocks.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         clf = fitted(estimator, "predict_block_proba", cls.__name__)
         X = transformed(estimator, X)
@@ -118,6 +128,7 @@ class BlockScoreDisplay:
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
+            True labels.
         y_proba : array-like of shape (n_blocks, n_samples, n_classes)
             Each block's own estimate.
         staged : array-like of shape (n_blocks, n_samples, n_classes), default=None
@@ -129,6 +140,19 @@ class BlockScoreDisplay:
         Returns
         -------
         BlockScoreDisplay
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit each other, or there are fewer stages than blocks.
+
+        Examples
+        --------
+        >>> from sknoprop.inspection import BlockScoreDisplay
+        >>> y_proba = [[[0.4, 0.6], [0.2, 0.8]], [[0.8, 0.2], [0.4, 0.6]]]
+        >>> display = BlockScoreDisplay.from_predictions([0, 1], y_proba)
+        >>> display.own_accuracy.tolist(), display.staged_accuracy.tolist()
+        ([0.5, 1.0], [0.5, 1.0])
         """
         own = np.asarray(y_proba, dtype=float)
         y_true = np.asarray(y_true)
@@ -162,12 +186,19 @@ class BlockScoreDisplay:
         ax : matplotlib Axes, default=None
             None for a new figure.
         metric : {"log_loss", "accuracy"}, default="log_loss"
+            Which score.
         which : {"both", "staged", "own"}, default="both"
             The score after each block, of each block alone, or both.
 
         Returns
         -------
         BlockScoreDisplay
+            This one.
+
+        Raises
+        ------
+        ValueError
+            If `metric` or `which` is none of these.
         """
         if metric not in _LABELS:
             raise ValueError(f"metric must be 'log_loss' or 'accuracy'. Got {metric!r}.")

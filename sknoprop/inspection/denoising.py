@@ -50,6 +50,11 @@ class DenoisingDisplay:
     lines_ : list of list of matplotlib Line2D
         For each row the line of each class.
 
+    Raises
+    ------
+    ValueError
+        If lengths do not fit each other.
+
     See Also
     --------
     sknoprop.NoPropClassifier.predict_trajectory : Latents and probabilities of trajectories.
@@ -61,7 +66,7 @@ class DenoisingDisplay:
     >>> from sknoprop import NoPropClassifier
     >>> from sknoprop.inspection import DenoisingDisplay
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = NoPropClassifier("fm", max_iter=5, random_state=0).fit(X, y)
+    >>> clf = NoPropClassifier("fm", max_iter=3, random_state=0).fit(X, y)
     >>> display = DenoisingDisplay.from_estimator(clf, X[[0, 75, 149]], y[[0, 75, 149]])
     >>> display.y_proba.shape
     (41, 3, 3)
@@ -121,6 +126,15 @@ class DenoisingDisplay:
         Returns
         -------
         DenoisingDisplay
+
+        Raises
+        ------
+        ValueError
+            If `along` is none of these.
+        TypeError
+            If the estimator is no such classifier.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         if along not in _LABELS:
             raise ValueError(f"along must be 'time' or 'blocks'. Got {along!r}.")
@@ -154,6 +168,12 @@ class DenoisingDisplay:
         Returns
         -------
         DenoisingDisplay
+            This one.
+
+        Raises
+        ------
+        ValueError
+            If another number of axes is given than there are rows.
         """
         names = self.classes if class_names is None else class_names
         n_samples = self.y_proba.shape[1]

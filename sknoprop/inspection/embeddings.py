@@ -40,13 +40,18 @@ class EmbeddingDisplay:
     text_ : list of matplotlib Text
         Names of the classes, over images.
 
+    Raises
+    ------
+    ValueError
+        If `image_shape` is not that of an embedding.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sknoprop import NoPropClassifier
     >>> from sknoprop.inspection import EmbeddingDisplay
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = NoPropClassifier(embedding="learned", embedding_dim=4, max_iter=5).fit(X, y)
+    >>> clf = NoPropClassifier(embedding="learned", embedding_dim=4, max_iter=3).fit(X, y)
     >>> EmbeddingDisplay.from_estimator(clf).embedding.shape
     (3, 4)
     """
@@ -94,6 +99,15 @@ class EmbeddingDisplay:
         -------
         EmbeddingDisplay
             Prototypes are in the units of the encoder: standardised for a table of pixels.
+
+        Raises
+        ------
+        ValueError
+            If `image_shape` is not that of an embedding.
+        TypeError
+            If the estimator is no such classifier.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         clf = fitted(estimator, "embedding_", cls.__name__)
         return cls(clf.embedding_, classes=clf.classes_, image_shape=image_shape)
@@ -125,6 +139,12 @@ class EmbeddingDisplay:
         Returns
         -------
         EmbeddingDisplay
+            This one.
+
+        Raises
+        ------
+        ValueError
+            If `kind` is none of these, or is images whose shape is not known.
         """
         if kind not in ("auto", "heatmap", "images"):
             raise ValueError(f"kind must be 'auto', 'heatmap' or 'images'. Got {kind!r}.")

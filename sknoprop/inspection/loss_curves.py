@@ -77,6 +77,13 @@ class LossCurveDisplay:
         Returns
         -------
         LossCurveDisplay
+
+        Raises
+        ------
+        TypeError
+            If the estimator is no such classifier.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         clf = fitted(estimator, "validation_scores_", cls.__name__)
         scores = clf.validation_scores_
@@ -101,11 +108,12 @@ class LossCurveDisplay:
         Returns
         -------
         LossCurveDisplay
+            This one.
 
         Raises
         ------
         ValueError
-            If there are no validation scores to draw.
+            If `curve` is none of these, or there are no validation scores to draw.
         """
         if curve not in ("loss", "validation"):
             raise ValueError(f"curve must be 'loss' or 'validation'. Got {curve!r}.")

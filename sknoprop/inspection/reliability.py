@@ -33,6 +33,14 @@ class ReliabilityCurve:
         Share of these rows whose likeliest class is the true one.
     count : ndarray of shape (n_filled,)
         Number of these rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoprop.inspection import ReliabilityCurve
+    >>> bins = np.array([0.5, 0.75]), np.array([0.75, 0.75]), np.array([10, 30])
+    >>> ReliabilityCurve("classifier", *bins).expected_calibration_error
+    0.0625
     """
 
     name: str
@@ -58,6 +66,7 @@ class ReliabilityDisplay:
     Parameters
     ----------
     curves : list of ReliabilityCurve
+        One a classifier.
 
     Attributes
     ----------
@@ -77,7 +86,7 @@ class ReliabilityDisplay:
     >>> from sknoprop import NoPropClassifier
     >>> from sknoprop.inspection import ReliabilityDisplay
     >>> X, y = load_iris(return_X_y=True)
-    >>> models = {v: NoPropClassifier(v, max_iter=5).fit(X, y) for v in ("dt", "fm")}
+    >>> models = {v: NoPropClassifier(v, max_iter=3).fit(X, y) for v in ("dt", "fm")}
     >>> display = ReliabilityDisplay.from_estimators(models, X, y)
     >>> [curve.name for curve in display.curves]
     ['dt', 'fm']
@@ -112,6 +121,13 @@ class ReliabilityDisplay:
         Returns
         -------
         ReliabilityDisplay
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no `predict_proba`.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         last = fitted(estimator, "predict_proba", cls.__name__)
         name = type(last).__name__ if name is None else name
@@ -128,12 +144,22 @@ class ReliabilityDisplay:
         estimators : dict of classifiers
             By the names to show.
         X : array-like of shape (n_samples, n_features)
+            Rows that were not trained on.
         y : array-like of shape (n_samples,)
+            Their true labels.
         n_bins : int, default=10
+            Number of bins of equal width.
 
         Returns
         -------
         ReliabilityDisplay
+
+        Raises
+        ------
+        TypeError
+            If an estimator has no `predict_proba`.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         curves = []
         for name, estimator in estimators.items():
@@ -157,16 +183,33 @@ class ReliabilityDisplay:
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
+            True labels.
         y_proba : array-like of shape (n_samples, n_classes)
+            Class probabilities.
         classes : array-like of shape (n_classes,), default=None
             Class labels, in the order of the probabilities; by default the sorted ones of
             `y_true`.
         n_bins : int, default=10
+            Number of bins of equal width.
         name : str, default="classifier"
+            What to call them.
 
         Returns
         -------
         ReliabilityDisplay
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit each other, or `n_bins` is not positive.
+
+        Examples
+        --------
+        >>> from sknoprop.inspection import ReliabilityDisplay
+        >>> y_proba = [[0.75, 0.25], [0.75, 0.25], [0.75, 0.25], [0.0, 1.0]]
+        >>> display = ReliabilityDisplay.from_predictions([0, 0, 1, 1], y_proba)
+        >>> display.curves[0].count.tolist()
+        [3, 1]
         """
         classes = np.unique(y_true) if classes is None else np.asarray(classes)
         return cls([_curve(name, y_true, y_proba, classes, n_bins)])
@@ -190,7 +233,7 @@ class ReliabilityDisplay:
         Returns
         -------
         ReliabilityDisplay
-            Points are the larger the more rows their bin has.
+            This one. Points are the larger the more rows their bin has.
         """
         (self.ax_,) = new_axes(ax, size=(4.6, 4.4))
         self.figure_ = self.ax_.figure

@@ -51,6 +51,7 @@ class ScheduleDisplay:
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
+        One a curve.
 
     Notes
     -----
@@ -107,6 +108,13 @@ class ScheduleDisplay:
         -------
         ScheduleDisplay
             With the paper's weight in continuous time, ``SNR'(t) / 2``.
+
+        Raises
+        ------
+        ValueError
+            If there is no schedule of this name.
+        TypeError
+            If it is neither a name nor a schedule.
         """
         if isinstance(schedule, str):
             if schedule not in SCHEDULES:
@@ -143,6 +151,23 @@ class ScheduleDisplay:
         ScheduleDisplay
             In discrete time a block has but one noise level, that at the beginning of its
             interval; its weight is spread over the interval.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is no such classifier.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> from sknoprop.inspection import ScheduleDisplay
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=4, max_iter=1).fit(X, y)
+        >>> ScheduleDisplay.from_estimator(clf).edges.tolist()
+        [0.0, 0.25, 0.5, 0.75, 1.0]
         """
         clf = fitted(estimator, "blocks_", cls.__name__)
         model = clf.blocks_
@@ -182,6 +207,12 @@ class ScheduleDisplay:
         Returns
         -------
         ScheduleDisplay
+            This one.
+
+        Raises
+        ------
+        ValueError
+            If `quantity` is none of these.
         """
         if quantity not in _LABELS:
             raise ValueError(

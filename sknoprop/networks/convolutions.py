@@ -172,11 +172,21 @@ class ConvPath(nn.Module):
         From a list of one tensor ``(n_samples, channels, height, width)`` a block to another.
     name : str
         Of the architecture, in `PATHS`.
-    image_shape : (channels, height, width)
+    image_shape : tuple of int
+        Channels, height and width.
     n_out : int
         Number of features.
     largest : int
         Numbers in the largest tensor that a layer makes of one image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.networks import PATHS
+    >>> generators = [torch.Generator().manual_seed(block) for block in range(2)]
+    >>> path = PATHS["cnn"]((1, 8, 8), generators).eval()
+    >>> path(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([2, 5, 512])
     """
 
     def __init__(

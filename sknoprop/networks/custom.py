@@ -29,7 +29,25 @@ MAX_ROWS = 4096
 
 
 def is_frozen(encoder: Any) -> bool:
-    """Whether an encoder of the user's is one network that is not trained."""
+    """Whether an encoder of the user's is one network that is not trained.
+
+    Parameters
+    ----------
+    encoder : object
+        As the parameter `encoder` of `NoPropClassifier`: a name, a network or what makes one.
+
+    Returns
+    -------
+    bool
+        True for a `torch.nn.Module` none of whose parameters requires a gradient.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sknoprop.networks import is_frozen
+    >>> is_frozen(nn.Linear(4, 8).requires_grad_(False)), is_frozen(nn.Linear(4, 8))
+    (True, False)
+    """
     return isinstance(encoder, nn.Module) and not any(
         parameter.requires_grad for parameter in encoder.parameters()
     )
@@ -93,8 +111,25 @@ class CustomPath(StackedModule):
         seeded for that block.
     generators : sequence of torch.Generator
         One a block.
-    example : Tensor
+    example : Tensor of shape (n_samples, ...)
         Prepared inputs, two rows or more; lazy layers learn their sizes from them.
+
+    Raises
+    ------
+    TypeError
+        If what is called needs arguments, or makes no `torch.nn.Module`.
+    ValueError
+        If the network does not take the inputs, gives no row of features for each, or has nothing
+        to train.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.networks import CustomPath
+    >>> generators = [torch.Generator().manual_seed(block) for block in range(3)]
+    >>> path = CustomPath(lambda: torch.nn.LazyLinear(8), generators, torch.zeros(2, 4))
+    >>> path(torch.zeros(5, 4)).shape
+    torch.Size([3, 5, 8])
     """
 
     #: Set while training, see `StackedDropout`: the network's own dropout draws from what these,
@@ -139,7 +174,17 @@ class CustomPath(StackedModule):
                     self.register_buffer(own, stacked)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features ``(n_blocks, n_samples, n_out)`` of prepared inputs, shared by all blocks."""
+        """Features of prepared inputs.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_samples, ...)
+            Shared by all blocks.
+
+        Returns
+        -------
+        Tensor of shape (n_blocks, n_samples, n_out)
+        """
         values = {
             self._names[own]: tensor.unbind()
             for own, tensor in (*self.named_parameters(), *self.named_buffers())
@@ -174,10 +219,25 @@ class FrozenEncoding(nn.Module):
     ----------
     network : nn.Module
         It is copied.
-    shape : (channels, height, width) or None
-        Of images, else rows of numbers.
-    X : ndarray or LazyRows of shape (n_samples, n_features)
-        Training data.
+    shape : tuple of int or None
+        Channels, height and width of images; None for rows of numbers.
+    X : ndarray of shape (n_samples, n_features)
+        Training data, or what is indexed like them, as rows that are loaded batch by batch.
+
+    Raises
+    ------
+    ValueError
+        If the network does not take the inputs, or gives no row of features for each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sknoprop.networks import FrozenEncoding
+    >>> X = np.arange(12.0).reshape(4, 3)
+    >>> encoding = FrozenEncoding(torch.nn.Linear(3, 8), None, X)
+    >>> encoding(torch.from_numpy(X)).shape
+    torch.Size([4, 8])
     """
 
     def __init__(self, network: nn.Module, shape: Sequence[int] | None, X: Any) -> None:
@@ -200,7 +260,16 @@ class FrozenEncoding(nn.Module):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """Features in float64 of rows ``(n_samples, n_features)``."""
+        """Features of rows, as the network makes them.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_out), float64
+        """
         network = self._network[0]
         floats = (p.dtype for p in network.parameters() if p.is_floating_point())
         dtype = next(floats, torch.float32)
@@ -213,11 +282,29 @@ class FrozenEncoding(nn.Module):
         return torch.cat(parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardised features of rows."""
+        """Standardised features of rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_out), float64
+        """
         return self.numbers(self.features(x))
 
     def standardize(self, x: Tensor) -> Tensor:
-        """As `forward`: what prototypes are made of."""
+        """As `forward`: what prototypes are made of.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_out), float64
+        """
         return self.forward(x)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]

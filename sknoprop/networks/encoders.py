@@ -48,6 +48,18 @@ class NumberEncoding(nn.Module):
         Largest number of bins a feature; 0 or 1 leaves the standardised values alone. So does a
         feature with fewer than `values_per_bin` distinct values a bin (counts, levels, pixels of
         few grey tones): steps between them are all there is, and a layer has those already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sknoprop.networks import NumberEncoding
+    >>> X = np.column_stack([np.arange(100.0), np.arange(100) % 2])
+    >>> encoding = NumberEncoding(X, n_bins=4)
+    >>> encoding.n_in, encoding.n_out  # of two levels no pieces are made
+    (2, 6)
+    >>> encoding(torch.tensor([[61.875, 0.0]]))[:, 2:].round(decimals=2)
+    tensor([[1.0000, 1.0000, 0.5000, 0.0000]], dtype=torch.float64)
     """
 
     mean: Tensor
@@ -103,7 +115,17 @@ class NumberEncoding(nn.Module):
 
     @classmethod
     def from_statistics(cls, statistics: Mapping[str, Tensor]) -> NumberEncoding:
-        """The encoding with these buffers, by name, instead of data to measure them on."""
+        """The encoding with buffers that are known, instead of data to measure them on.
+
+        Parameters
+        ----------
+        statistics : mapping of str to Tensor
+            All buffers, by name.
+
+        Returns
+        -------
+        NumberEncoding
+        """
         encoding = cls.__new__(cls)
         nn.Module.__init__(encoding)
         for name, values in statistics.items():
@@ -121,15 +143,33 @@ class NumberEncoding(nn.Module):
         return len(self.mean) + len(self.column)
 
     def standardize(self, x: Tensor) -> Tensor:
-        """Standardised and smoothly clipped values, of the shape of `x`."""
+        """Standardised and smoothly clipped values.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_features), float64
+        """
         standard = ((x.to(self.mean.dtype) - self.mean) / self.scale).clamp(-1e9, 1e9)
         return standard * torch.rsqrt(1.0 + (standard / self.clip) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode `x` of shape ``(n_samples, n_features)`` into ``(n_samples, n_out)``.
+        """Encode rows of numbers.
 
         Computed in float64, the dtype of the statistics in a model of any dtype, so that a
         feature far from zero loses nothing before it is centred.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_out), float64
+            The standardised values, then the pieces of all features.
         """
         x = x.to(self.mean.dtype)
         standard = self.standardize(x)
@@ -156,8 +196,20 @@ class Encoder(nn.Module):
         Batch normalisation after each dense layer.
     path : nn.Module, optional
         From encoded inputs to ``(n_blocks, n_samples, path.n_out)``, a `ConvPath` say.
-    gain : float, default=HE_GAIN
-        Of the dense layers' initial weights, see `StackedLinear`.
+    gain : float, default=sqrt(2)
+        Of the dense layers' initial weights, uniform with standard deviation
+        ``gain / sqrt(n_inputs)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sknoprop.networks import Encoder, NumberEncoding
+    >>> X = np.random.default_rng(0).normal(size=(50, 4))
+    >>> generators = [torch.Generator().manual_seed(block) for block in range(3)]
+    >>> encoder = Encoder(NumberEncoding(X, n_bins=8), (16, 32), generators)
+    >>> encoder(encoder.prepare(torch.from_numpy(X))).shape
+    torch.Size([3, 50, 32])
     """
 
     def __init__(
@@ -206,7 +258,17 @@ class Encoder(nn.Module):
         return max(n_in, *widths, math.ceil(cast(int, self.path.largest) / n_blocks))
 
     def prepare(self, x: Tensor) -> Tensor:
-        """What `forward` takes, of raw inputs; bytes are left, the rest has the layers' dtype."""
+        """What `forward` takes, of raw inputs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, ...)
+            Bytes are left as they are, the rest has the dtype of the layers.
+        """
         prepared: Tensor = self.encoding(x)
         return prepared if prepared.dtype == torch.uint8 else prepared.to(self.dtype)
 

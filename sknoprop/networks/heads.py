@@ -65,7 +65,15 @@ class Head(nn.Module, ABC):
     def latent_size(self, shared: bool) -> int:
         """Numbers that a block makes of one latent and row, at most, where no gradients are kept.
 
-        Less where latents are `shared` by all rows, if what they become is not kept for each row.
+        Parameters
+        ----------
+        shared : bool
+            Whether all rows have the same latents; what becomes of them may then not be kept for
+            each row.
+
+        Returns
+        -------
+        int
         """
 
     @abstractmethod
@@ -94,14 +102,28 @@ class LightHead(Head):
 
     Parameters
     ----------
-    width, embedding_dim, n_classes : int
+    width : int
+        Number of features, those of the encoder.
+    embedding_dim, n_classes : int
     generators : sequence of torch.Generator
+        One a block.
     dropout : float
+        Probability of dropping a hidden feature in training.
     timed : bool
         Whether blocks own intervals and thus are told the time.
     normalize : bool
         Makes no difference: features come normalised from the encoder, and the latent that is
         added to them is of one scale as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.networks import LightHead
+    >>> generators = [torch.Generator().manual_seed(block) for block in range(2)]
+    >>> head = LightHead(16, 3, 3, generators, dropout=0.0, timed=False, normalize=False)
+    >>> features, z = torch.zeros(2, 5, 16), torch.zeros(2, 1, 4, 3)  # four latents for all rows
+    >>> head(features, z, None).shape
+    torch.Size([2, 5, 4, 3])
     """
 
     time_dim = 8
@@ -199,13 +221,30 @@ class PaperHead(Head):
 
     Parameters
     ----------
-    width, embedding_dim, n_classes, generators, dropout, timed
-        As for `LightHead`.
+    width : int
+        Number of features, those of the encoder.
+    embedding_dim, n_classes : int
+    generators : sequence of torch.Generator
+        One a block.
+    dropout : float
+        Probability of dropping a hidden feature in training.
+    timed : bool
+        Whether blocks own intervals and thus are told the time.
     normalize : bool
         The network for discrete time.
     latent_path : ConvPath, optional
         For latents that are noised images (the paper's prototypes): a path like that of the
         input, before the latent path's first layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.networks import PaperHead
+    >>> generators = [torch.Generator().manual_seed(block) for block in range(2)]
+    >>> head = PaperHead(16, 3, 3, generators, dropout=0.0, timed=True, normalize=False)
+    >>> features, z, position = torch.zeros(2, 5, 16), torch.zeros(2, 5, 1, 3), torch.zeros(2, 5, 1)
+    >>> head(features, z, position).shape
+    torch.Size([2, 5, 1, 3])
     """
 
     #: The paper gives none. With He's, and no batch normalisation, the first steps are so large

@@ -24,8 +24,23 @@ class ImageEncoding(nn.Module):
 
     Parameters
     ----------
-    shape : (channels, height, width)
-    mean, scale : Tensor of shape (channels,)
+    shape : tuple of int
+        Channels, height and width.
+    mean, scale : Tensor of shape (channels,), float64
+        What each channel is centred with, and then divided by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sknoprop.networks import ImageEncoding
+    >>> rows = np.arange(64, dtype=np.uint8).reshape(4, 16)
+    >>> encoding = ImageEncoding.measured((1, 4, 4), rows)
+    >>> images = encoding(torch.from_numpy(rows))
+    >>> images.shape, images.dtype
+    (torch.Size([4, 1, 4, 4]), torch.uint8)
+    >>> round(encoding.normalize(images, torch.float32).std(correction=0).item(), 4)
+    1.0
     """
 
     mean: Tensor
@@ -43,9 +58,15 @@ class ImageEncoding(nn.Module):
 
         Parameters
         ----------
-        shape : (channels, height, width)
-        X : ndarray or LazyRows of shape (n_samples, channels * height * width)
-            Evenly spaced rows are enough if there are many.
+        shape : tuple of int
+            Channels, height and width.
+        X : ndarray of shape (n_samples, channels * height * width)
+            Or what is indexed like one, as rows that are loaded batch by batch. Of many, evenly
+            spaced ones are looked at.
+
+        Returns
+        -------
+        ImageEncoding
         """
         n_rows = min(len(X), MAX_ROWS, max(MAX_NUMBERS // X.shape[1], 64))
         rows = X[np.linspace(0, len(X) - 1, n_rows).astype(int)]
@@ -65,22 +86,53 @@ class ImageEncoding(nn.Module):
 
     @property
     def n_out(self) -> int:
-        """The same."""
+        """Number of values of an encoded image, the same."""
         return self.n_in
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows of shape ``(n_samples, n_out)`` as images, see `normalize`."""
+        """Rows as images; they are standardised unless they are bytes, see `normalize`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, channels * height * width)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, channels, height, width)
+            Of uint8 or float64.
+        """
         images = x.view(-1, *self.shape)
         return images if images.dtype == torch.uint8 else self.standardize(images)
 
     def normalize(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        """Prepared images, or bytes, as standardised values of a dtype."""
+        """Prepared images, or bytes, as standardised values of a dtype.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n_samples, channels, height, width)
+            From `forward`.
+        dtype : torch.dtype
+
+        Returns
+        -------
+        Tensor of shape (n_samples, channels, height, width)
+        """
         if images.dtype == torch.uint8:
             images = self.standardize(images)
         return images.to(dtype)
 
     def standardize(self, x: Tensor) -> Tensor:
-        """Standardised values, of the shape of `x`: images or rows."""
+        """Standardised values of images or rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, channels, height, width) or \
+(n_samples, channels * height * width)
+
+        Returns
+        -------
+        Tensor of the shape of `x`, float64
+        """
         images = x.reshape(-1, *self.shape).to(self.mean.dtype)
         mean, scale = self.mean[:, None, None], self.scale[:, None, None]
         return ((images - mean) / scale).clamp(-1e9, 1e9).view(x.shape)

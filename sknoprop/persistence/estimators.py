@@ -57,7 +57,36 @@ Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 
 def save_classifier(estimator: Any, path: str | os.PathLike[str], optimizer: bool) -> None:
-    """Write a fitted classifier; see `NoPropClassifier.save`."""
+    """Write a fitted classifier; see `NoPropClassifier.save`.
+
+    Parameters
+    ----------
+    estimator : NoPropClassifier
+    path : str or path-like
+    optimizer : bool
+        Whether to keep the optimiser's state.
+
+    Raises
+    ------
+    ModelFileError
+        If the format cannot hold it. Nothing is written then.
+    sklearn.exceptions.NotFittedError
+        Before `fit`.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.persistence import save_classifier
+    >>> clf = NoPropClassifier(n_blocks=2, max_iter=2).fit(*load_iris(return_X_y=True))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_classifier(clf, os.path.join(folder, "iris.safetensors"), optimizer=True)
+    ...     os.listdir(folder)
+    ['iris.safetensors']
+    """
     check_is_fitted(estimator)
     try:
         document, tensors = _encode(estimator)
@@ -75,7 +104,48 @@ def save_classifier(estimator: Any, path: str | os.PathLike[str], optimizer: boo
 def load_classifier(
     cls: type[Estimator], path: str | os.PathLike[str], device: str | torch.device | None
 ) -> Estimator:
-    """Read a classifier; see `NoPropClassifier.load`."""
+    """Read a classifier; see `NoPropClassifier.load`.
+
+    Parameters
+    ----------
+    cls : type
+        `NoPropClassifier`, or a class derived from it.
+    path : str or path-like
+    device : str, torch.device or None
+        Where it predicts. None is the CPU.
+
+    Returns
+    -------
+    NoPropClassifier
+        An instance of `cls`.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, is none of `save_classifier`, or is of a newer format.
+    ValueError
+        If torch cannot use the device here.
+    OSError
+        If the file cannot be read.
+
+    Warns
+    -----
+    sklearn.exceptions.InconsistentVersionWarning
+        If another version of sknoprop wrote the file.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.persistence import load_classifier, save_classifier
+    >>> clf = NoPropClassifier(n_blocks=2, max_iter=2).fit(*load_iris(return_X_y=True))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "iris.safetensors")
+    ...     save_classifier(clf, path, optimizer=False)
+    ...     load_classifier(NoPropClassifier, path, device=None).blocks_.n_blocks
+    2
+    """
     place = resolve_device("cpu" if device is None else device)
     try:
         document, tensors = read_file(path)
@@ -98,6 +168,21 @@ def warn_of_version(name: str, version: str, stacklevel: int = 3) -> None:
         What wrote it.
     stacklevel : int, default=3
         Whose line the warning shows; 3 is the caller of this function's caller.
+
+    Warns
+    -----
+    sklearn.exceptions.InconsistentVersionWarning
+        If the version is not this one.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sknoprop.persistence import warn_of_version
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_version("NoPropClassifier", "0.0.0")
+    >>> [warning.category.__name__ for warning in caught]
+    ['InconsistentVersionWarning']
     """
     if version != __version__:
         warnings.warn(

@@ -28,7 +28,22 @@ DTYPES = ("F32", "F64", "I64")
 
 
 class ModelFileError(ValueError):
-    """A classifier cannot be saved in the safe format, or a file is not one that can be loaded."""
+    """A classifier cannot be saved in the safe format, or a file is not one that can be loaded.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.persistence import ModelFileError
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "empty.safetensors")
+    ...     open(path, "w").close()
+    ...     try:
+    ...         NoPropClassifier.load(path)
+    ...     except ModelFileError:
+    ...         print("that is no classifier")
+    that is no classifier
+    """
 
 
 def write_file(

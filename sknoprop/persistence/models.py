@@ -142,11 +142,25 @@ def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
 def pickled_model(model: NoPropModel) -> NoPropModel | dict[str, Any]:
     """What pickles hold of a model: nothing of torch's where it can be, else nothing of a GPU.
 
+    Parameters
+    ----------
+    model : NoPropModel
+
     Returns
     -------
     dict or NoPropModel
         "design" and "tensors", a dict of ndarrays; or the model itself if a part of it is not
         one of the package's own.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.persistence import pickled_model
+    >>> clf = NoPropClassifier(n_blocks=2, max_iter=2).fit(*load_iris(return_X_y=True))
+    >>> pickled = pickled_model(clf.blocks_)
+    >>> pickled["design"]["variant"], pickled["tensors"]["embedding.weight"].shape
+    ('dt', (3, 3))
     """
     design = describe_model(model)
     if design is None:
@@ -157,7 +171,30 @@ def pickled_model(model: NoPropModel) -> NoPropModel | dict[str, Any]:
 
 
 def unpickled_model(pickled: NoPropModel | dict[str, Any]) -> NoPropModel:
-    """The model of `pickled_model`, on the CPU."""
+    """The model of what `pickled_model` gave, on the CPU.
+
+    Parameters
+    ----------
+    pickled : dict or NoPropModel
+
+    Returns
+    -------
+    NoPropModel
+
+    Raises
+    ------
+    ModelFileError
+        If the tensors do not fit the design.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.persistence import pickled_model, unpickled_model
+    >>> clf = NoPropClassifier(n_blocks=2, max_iter=2).fit(*load_iris(return_X_y=True))
+    >>> unpickled_model(pickled_model(clf.blocks_)).n_blocks
+    2
+    """
     if isinstance(pickled, NoPropModel):
         return pickled
     # Copies: joblib may have mapped the arrays from a file, read-only.
