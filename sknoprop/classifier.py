@@ -549,6 +549,17 @@ default="auto"
         ValueError, TypeError, TrainingError, KeyboardInterrupt
             As `fit`; the state before the call is left as it was, by Ctrl-C too: a part is learnt
             as a whole or not at all.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, random_state=0)
+        >>> for part in range(3):
+        ...     clf = clf.partial_fit(X[part::3], y[part::3], classes=[0, 1, 2])
+        >>> clf.n_iter_
+        3
         """
         device = self._check_parameters()
         if self.early_stopping:
@@ -687,6 +698,16 @@ default="auto"
         -------
         ndarray of shape (n_samples, n_classes), float64
             In the order of `classes_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> proba = clf.predict_proba(X)
+        >>> proba.shape, bool((abs(proba.sum(axis=1) - 1) < 1e-6).all())
+        ((150, 3), True)
         """
         *_, last = self.staged_predict_proba(X)
         return last
@@ -735,6 +756,15 @@ default="auto"
         Yields
         ------
         ndarray of shape (n_samples, n_classes), float64
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> [proba.shape for proba in clf.staged_predict_proba(X)]
+        [(150, 3), (150, 3), (150, 3)]
         """
         if self.inference == "kernel":
             estimates = self.predict_block_proba(X)
@@ -761,6 +791,16 @@ default="auto"
         Returns
         -------
         ndarray of shape (n_blocks, n_samples, n_classes), float64
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> estimates = clf.predict_block_proba(X)
+        >>> estimates.shape, bool((abs(estimates.mean(axis=0) - clf.predict_proba(X)) < 1e-6).all())
+        ((3, 150, 3), True)
         """
         return self._by_rows(self._check(X), kernel_probabilities)
 
@@ -777,6 +817,16 @@ default="auto"
         Returns
         -------
         ndarray of shape (n_blocks, n_samples, n_classes, n_classes)
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> kernel = clf.predict_class_kernel(X)
+        >>> kernel.shape, bool((abs(kernel.sum(axis=-1) - 1) < 1e-4).all())
+        ((3, 150, 3, 3), True)
         """
         return self._by_rows(self._check(X), block_kernels, n_candidates=len(self.classes_))
 
@@ -795,6 +845,16 @@ default="auto"
         -------
         ndarray of shape (n_samples,), float64
             In nats, from 0 to ``log(min(n_blocks, n_classes))``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> doubt = clf.predict_disagreement(X)
+        >>> doubt.shape, bool((doubt >= 0).all())
+        ((150,), True)
         """
         estimates = torch.as_tensor(self.predict_block_proba(X))
         of_mean = torch.special.entr(estimates.mean(0)).sum(-1)
@@ -817,6 +877,16 @@ default="auto"
             Times, latents and class probabilities. The probabilities at a time are those that
             the block owning it reads off row and latent; at the last time, which no block owns,
             they are those of a read-out of the latent alone.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> steps = clf.predict_trajectory(X[:2])
+        >>> steps.times.shape, steps.latents.shape, steps.probabilities.shape
+        ((4,), (4, 2, 4, 3), (4, 2, 4, 3))
         """
         X = self._check(X)
         times, run = self._sampling()

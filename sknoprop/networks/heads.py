@@ -247,8 +247,10 @@ class PaperHead(Head):
     torch.Size([2, 5, 1, 3])
     """
 
-    #: The paper gives none. With He's, and no batch normalisation, the first steps are so large
-    #: that "ct" never recovers from them.
+    #: Of initial weights, which the paper does not give.
+    #:
+    #: With He's, and no batch normalisation, the first steps are so large that "ct" never recovers
+    #: from them.
     gain = TORCH_GAIN
 
     time_dim = 64

@@ -62,7 +62,9 @@ def save_classifier(estimator: Any, path: str | os.PathLike[str], optimizer: boo
     Parameters
     ----------
     estimator : NoPropClassifier
+        Fitted.
     path : str or path-like
+        The file; an older one is replaced in one step.
     optimizer : bool
         Whether to keep the optimiser's state.
 
@@ -111,6 +113,7 @@ def load_classifier(
     cls : type
         `NoPropClassifier`, or a class derived from it.
     path : str or path-like
+        The file.
     device : str, torch.device or None
         Where it predicts. None is the CPU.
 

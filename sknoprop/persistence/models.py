@@ -145,6 +145,7 @@ def pickled_model(model: NoPropModel) -> NoPropModel | dict[str, Any]:
     Parameters
     ----------
     model : NoPropModel
+        The `blocks_` of a classifier, on any device.
 
     Returns
     -------
@@ -171,11 +172,12 @@ def pickled_model(model: NoPropModel) -> NoPropModel | dict[str, Any]:
 
 
 def unpickled_model(pickled: NoPropModel | dict[str, Any]) -> NoPropModel:
-    """The model of what `pickled_model` gave, on the CPU.
+    """The model that a pickle held, on the CPU.
 
     Parameters
     ----------
     pickled : dict or NoPropModel
+        From `pickled_model`.
 
     Returns
     -------
