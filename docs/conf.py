@@ -69,7 +69,6 @@ numpydoc_validation_exclude = {
 }
 numpydoc_validation_overrides = {
     "PR02": r"^Read a classifier;",  # its `cls` is taken for that of a class method
-    "PR03": r"^Classifier whose blocks learn",  # parameters are in the order of reading
 }
 
 myst_heading_anchors = 3

@@ -230,6 +230,18 @@ default="auto"
         `torchvision.transforms.v2` has many. It gets images of bytes as they are, others
         standardised, and keeps their shape and dtype. Eight images at a time share a draw.
 
+    callbacks : list of skorch callbacks, default=None
+        Callbacks, or pairs of name and callback, for the training loop: checkpoints, schedules of
+        the learning rate (with ``learning_rate="constant"``), loggers. `history_` has what they
+        can monitor: "train_loss" and "valid_loss". With `sknoprop.callbacks.FitCheckpoint` a fit
+        whose process was killed goes on to the last bit.
+
+    device : str or torch.device, default="auto"
+        Where to train. "auto" takes a CUDA device if there is one, else the CPU.
+
+    dtype : {"float32", "float64"}, default="float32"
+        Precision of training and prediction.
+
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
         which its own class probabilities had the lowest log loss there. Blocks that share an
@@ -254,18 +266,6 @@ default="auto"
         Whether `fit` goes on from the last one, for `max_iter` more epochs with the optimiser's
         state kept, instead of starting anew. For "ct" and "fm" `n_blocks` may then be a multiple
         of what it was: each block is split along its times.
-
-    callbacks : list of skorch callbacks, default=None
-        Callbacks, or pairs of name and callback, for the training loop: checkpoints, schedules of
-        the learning rate (with ``learning_rate="constant"``), loggers. `history_` has what they
-        can monitor: "train_loss" and "valid_loss". With `sknoprop.callbacks.FitCheckpoint` a fit
-        whose process was killed goes on to the last bit.
-
-    device : str or torch.device, default="auto"
-        Where to train. "auto" takes a CUDA device if there is one, else the CPU.
-
-    dtype : {"float32", "float64"}, default="float32"
-        Precision of training and prediction.
 
     n_jobs : int or None, default=None
         joblib workers that train blocks in `fit`, a group of blocks each. None means 1 unless in
