@@ -7,6 +7,7 @@ a batch into one row of features each. Denoising, noise levels and probabilities
 """
 
 # %%
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -67,3 +68,27 @@ print(f"frozen components: {frozen.score(X_test, y_test):.3f}")
 # A network that does require gradients is copied for each block: each trains its copy further.
 tuned = NoPropClassifier(encoder=backbone.requires_grad_(True), **settings).fit(X_train, y_train)
 print(f"trained further:   {tuned.score(X_test, y_test):.3f}")
+
+# %%
+# ``blocks_`` is a torch module, and its state has the copies of all blocks one upon another. Drawn
+# are the weights of the six first components: as they were given, and what each block made of them.
+(copies,) = (
+    value
+    for name, value in tuned.blocks_.state_dict().items()
+    if value.shape == (3, 30, 64)  # blocks, outputs and inputs of the layer
+)
+rows = {"given": torch.tensor(pca.components_)}
+rows |= {f"block {block}": weights for block, weights in enumerate(copies, start=1)}
+
+fig, axes = plt.subplots(4, 6, figsize=(6.4, 4.6), layout="constrained")
+for axes_of_row, (name, weights) in zip(axes, rows.items(), strict=True):
+    for ax, weight in zip(axes_of_row, weights.numpy(), strict=False):
+        top = abs(weight).max()
+        ax.imshow(weight.reshape(8, 8), cmap="PuOr", vmin=-top, vmax=top)
+        ax.set(xticks=[], yticks=[])
+    axes_of_row[0].set_ylabel(name)
+plt.show()
+
+# %%
+# The components can still be made out, and no two blocks changed them alike: the copies exchange
+# nothing.
