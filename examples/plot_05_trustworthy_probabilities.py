@@ -27,8 +27,8 @@ from sknoprop.inspection import ReliabilityDisplay
 # The models
 # ----------
 #
-# NoProp averages the estimates of five blocks. To be fair to plain networks, five of them are
-# averaged too.
+# NoProp in its three variants averages the estimates of five blocks. To be fair to plain networks,
+# five of them are averaged too.
 
 
 def plain(seed):
@@ -38,7 +38,9 @@ def plain(seed):
 
 
 models = {
-    "NoProp": NoPropClassifier(random_state=0),
+    "NoProp, dt": NoPropClassifier("dt", random_state=0),
+    "NoProp, ct": NoPropClassifier("ct", random_state=0),
+    "NoProp, fm": NoPropClassifier("fm", random_state=0),
     "MLPClassifier": plain(0),
     "five MLPClassifiers": VotingClassifier(
         [(str(seed), plain(seed)) for seed in range(5)], voting="soft"
@@ -99,20 +101,24 @@ diabetes = ReliabilityDisplay(curves)
 report(diabetes, truth, held)
 
 # %%
-# The diagrams
-# ------------
+# Against plain networks
+# ----------------------
 #
 # Below the diagonal a model is too sure, above it not sure enough. The larger a point, the more
 # rows its bin has; bins with fewer than five rows are left out. The *expected calibration error*
 # (ECE) is the distance to the diagonal averaged over rows.
 
-fig, axes = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
-digits.plot(axes[0], min_count=5)
-axes[0].set_title("digits, 300 training rows", fontsize="medium")
-diabetes.plot(axes[1], min_count=5)
-axes[1].set(title="diabetes, above the median or not", xlim=(0.48, 1.02), ylim=(0.3, 1.02))
-axes[1].title.set_fontsize("medium")
-plt.show()
+
+def draw(names):
+    fig, axes = plt.subplots(2, 1, figsize=(5.4, 11), layout="constrained")
+    for ax, display in zip(axes, (digits, diabetes), strict=True):
+        ReliabilityDisplay([c for c in display.curves if c.name in names]).plot(ax, min_count=5)
+    axes[0].set(title="digits, 300 training rows", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes[1].set(title="diabetes, above the median or not", xlim=(0.28, 1.02), ylim=(0.28, 1.02))
+    plt.show()
+
+
+draw(["NoProp, dt", "MLPClassifier", "five MLPClassifiers"])
 
 # %%
 # Where inputs decide, NoProp is not sure enough: its squared error and strong weight decay leave
@@ -121,3 +127,11 @@ plt.show()
 # too sure, and averaging them hardly mends it. (All models are as they come; early stopping or a
 # larger ``alpha`` would help the plain ones.) Log loss, which punishes both being wrong and being
 # wrongly sure, is the number to compare.
+#
+# Variant against variant
+# -----------------------
+
+draw(["NoProp, dt", "NoProp, ct", "NoProp, fm"])
+
+# %%
+# The three are alike: where one of them is too sure, or not sure enough, so are the others.
