@@ -7,6 +7,8 @@ scaling, and no parameter has to be set. Wines are told apart here by thirteen m
 different units.
 """
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_wine
@@ -44,7 +46,7 @@ ends = np.flatnonzero(np.diff(y_test[order])) + 0.5
 for end in ends:
     ax.axvline(end, color="black", linewidth=2)
 edges = [-0.5, *ends, len(order) - 0.5]
-ax.set_xticks([(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)], clf.classes_)
+ax.set_xticks([(a + b) / 2 for a, b in pairwise(edges)], clf.classes_)
 ax.set(xlabel="true class of the test wines", ylabel="probability", xlim=(edges[0], edges[-1]))
 ax.set_ylim(0, 1)
 fig.legend(loc="outside upper center", ncols=3)

@@ -110,7 +110,7 @@ report(diabetes, truth, held)
 
 
 def draw(names):
-    fig, axes = plt.subplots(2, 1, figsize=(5.4, 11), layout="constrained")
+    _, axes = plt.subplots(2, 1, figsize=(5.4, 11), layout="constrained")
     for ax, display in zip(axes, (digits, diabetes), strict=True):
         ReliabilityDisplay([c for c in display.curves if c.name in names]).plot(ax, min_count=5)
     axes[0].set(title="digits, 300 training rows", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

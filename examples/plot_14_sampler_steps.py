@@ -3,8 +3,8 @@ What do sampler steps cost, and what do they give?
 ==================================================
 
 The paper predicts by running a trajectory from noise to label, step by step, and reads a class off
-its end. sknoprop's default are the blocks' class kernels; its trajectories are read on the way. This
-compares the three on the same trained blocks.
+its end. sknoprop's default are the blocks' class kernels; its trajectories are read on the way.
+This compares the three on the same trained blocks.
 """
 
 import time
@@ -101,12 +101,12 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %%
-# Accuracy hardly depends on the way. Log loss depends on the read-out. Read at its end, a trajectory
-# is next to one class, however doubtful the row, and says so with certainty: with one draw it is all
-# but certain of the rows that it gets wrong, too. (With one step as well: that goes to the first
-# block's mean embedding, and this read-out, which is not trained, takes it for a label with no noise
-# left.) A handful of such ends is a coarse estimate of a probability, and 32 of them are still far
-# behind.
+# Accuracy hardly depends on the way. Log loss depends on the read-out. Read at its end, a
+# trajectory is next to one class, however doubtful the row, and says so with certainty: with one
+# draw it is all but certain of the rows that it gets wrong, too. (With one step as well: that goes
+# to the first block's mean embedding, and this read-out, which is not trained, takes it for a label
+# with no noise left.) A handful of such ends is a coarse estimate of a probability, and 32 of them
+# are still far behind.
 #
 # With the denoiser's read-out one trajectory does, and neither more of them, nor more steps, nor
 # Heun's method make a difference that counts: all stay within a hundredth of the class kernels. A
