@@ -53,12 +53,38 @@ models = {
     "cosine": NoPropClassifier("ct", schedule="cosine", hidden_layer_sizes=64, random_state=0),
     "log-linear": NoPropClassifier("ct", schedule=schedule, hidden_layer_sizes=64, random_state=0),
 }
-fig, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
-for row, (name, model) in zip(axes, models.items(), strict=True):
-    display = ScheduleDisplay.from_estimator(model.fit(X, y), name=name)
-    display.plot(row[0])
-    display.plot(row[1], quantity="log_snr", color="#D55E00")
-fig.suptitle("Two schedules, and the times that each of five blocks owns")
+displays = [
+    ScheduleDisplay.from_estimator(model.fit(X, y), name=name) for name, model in models.items()
+]
+fig, axes = plt.subplots(2, 2, sharex=True, sharey="row", figsize=(6.4, 6.4), layout="constrained")
+for column, display in zip(axes.T, displays, strict=True):
+    lines = display.plot(column[0]).lines_
+    display.plot(column[1], quantity="log_snr", color="#D55E00")
+    column[0].set_title(display.name, pad=18)
+    column[0].get_legend().remove()
+    column[1].get_legend().remove()
+    column[1].set_xticks([0, 0.5, 1])
+for ax in axes.flat:
+    ax.label_outer()
+fig.legend(lines, ["signal", "noise"], loc="outside upper center", ncols=2)
+plt.show()
+
+# %%
+# What weight the loss gives to each time
+# ---------------------------------------
+#
+# In continuous time the weight is half the slope of the signal-to-noise ratio, so this too follows
+# from the schedule. It grows by orders of magnitude towards the label. As these blocks share
+# nothing, each one's loss is divided by a constant of its own: the weight matters within a block,
+# not between blocks. The last block ends where the label is as good as known; nothing is trained
+# beyond.
+
+fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 6.4), layout="constrained")
+for ax, display in zip(axes, displays, strict=True):
+    display.plot(ax, quantity="loss_weight", color="#009E73")
+    ax.set_title(display.name, pad=18)
+    ax.get_legend().remove()
+    ax.label_outer()
 plt.show()
 
 # %%
