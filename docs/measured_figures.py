@@ -103,7 +103,8 @@ def scaling():
     """Time of an epoch as rows, features, blocks and classes grow, with the fitted exponent."""
     found = records("scaling")
     names = list(dict.fromkeys(r["grows"] for r in found))
-    figure = new_figure(7.6, 5.2)
+    figure = new_figure(7.6, 6.2)
+    figure.get_layout_engine().set(hspace=0.09, wspace=0.06)
     axes = figure.subplots(2, 2, sharey=True)
     for ax, name in zip(axes.flat, names, strict=True):
         own = [r for r in found if r["grows"] == name]
