@@ -1,5 +1,6 @@
 """What all figures of the pages have in common."""
 
+import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,6 +16,11 @@ STYLE = {
     "legend.frameon": False,
     "svg.hashsalt": "sknoprop",
 }
+
+
+def large_letters(gallery_conf, script):
+    """Give the figures of a gallery script letters of the same size; called before each."""
+    mpl.rcParams.update({key: STYLE[key] for key in ("font.size", "axes.titlesize")})
 
 
 def new_figure(width, height):

@@ -25,14 +25,14 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 # A schedule says how much label and how much noise a latent holds at each time. All rise from noise
 # to label; they differ in how long they stay where.
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 6.6), layout="constrained")
 for name in ("cosine", "linear", "sigmoid"):
     display = ScheduleDisplay.from_schedule(name)
     display.plot(axes[0])
     display.plot(axes[1], quantity="log_snr")
 axes[0].get_legend().remove()  # the other one's colours hold here too
 axes[0].set_title("signal (solid) and noise (dashed)", fontsize="medium")
-axes[1].set_title("log signal-to-noise ratio", fontsize="medium")
+axes[0].label_outer()
 plt.show()
 
 # %%
@@ -72,7 +72,7 @@ for k, name in enumerate(search.param_grid["schedule"]):
     )
 ax.set_xticks(range(len(depths)), depths)
 ax.set(xlabel="blocks", ylabel="log loss in cross-validation")
-ax.set_title("Wine: schedules and depths (bars: standard error over folds)", fontsize="medium")
+ax.set_title("Wine (bars: standard error over folds)", fontsize="medium")
 ax.legend(title="schedule")
 plt.show()
 

@@ -82,6 +82,7 @@ for k, values in enumerate(losses.values()):
     ax.plot(values.mean(), k, "D", color="#D55E00", markersize=9)
 ax.set_yticks(range(len(losses)), losses)
 ax.set(xlabel="log loss (dots: folds, diamonds: means)", xlim=(0, None), ylim=(2.5, -0.5))
+ax.set_xticks([0, 0.05, 0.1, 0.15])
 plt.show()
 
 # %%

@@ -32,9 +32,10 @@ clf.fit(X_train, y_train)
 # of what it gains from the first few.
 
 display = BlockScoreDisplay.from_estimator(clf, X_test, y_test)
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 6.6), layout="constrained")
 display.plot(axes[0], metric="accuracy")
 display.plot(axes[1], metric="log_loss")
+axes[0].label_outer()
 fig.suptitle("Digits, 600 training rows: what each of ten blocks adds")
 plt.show()
 

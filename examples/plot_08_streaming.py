@@ -49,7 +49,7 @@ for name in models:
 # Each point is the score on the same 450 test rows after one more part.
 
 seen = np.cumsum([len(rows) for rows in parts])
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 6.6), layout="constrained")
 for k, name in enumerate(models):
     style = {
         "color": ("#0072B2", "#009E73", "#D55E00")[k],
@@ -59,7 +59,7 @@ for k, name in enumerate(models):
     }
     axes[0].plot(seen, accuracy[name], **style)
     axes[1].plot(seen, loss[name], **style)
-axes[0].set(xlabel="rows seen, each once", ylabel="accuracy on test rows")
+axes[0].set(ylabel="accuracy on test rows")
 axes[1].set(xlabel="rows seen, each once", ylabel="log loss on test rows")
 axes[0].legend()
 for ax in axes:

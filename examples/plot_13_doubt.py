@@ -71,7 +71,7 @@ for name in kinds:
             line += f"{roc_auc_score(stranger, values):11.3f}"
     print(line)
 
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
+fig, axes = plt.subplots(2, 1, figsize=(6.4, 7), layout="constrained")
 for ax, measure, title in (
     (axes[0], disagreement, "disagreement of the blocks (nats)"),
     (axes[1], doubt, "entropy of the prediction (nats)"),
@@ -83,7 +83,7 @@ for ax, measure, title in (
         line = ("-", "--", ":")[k]
         ax.hist(values, bins, histtype="step", color=color, linestyle=line, linewidth=2, label=name)
     ax.set(xlabel=title, ylabel="rows", yscale="log")
-axes[1].legend(loc="upper right")
+fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 plt.show()
 
 # %%
