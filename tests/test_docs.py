@@ -138,3 +138,14 @@ def test_pages_of_modules_list_every_public_name(page):
     missing = set(module.__all__) - {name for pair in listed for name in pair}
     # Of training, only what a program may meet is for users.
     assert not missing or page.stem == "training"
+
+
+@pytest.mark.parametrize("page", API, ids=lambda page: page.stem)
+def test_pages_of_modules_list_the_names_a_user_may_give(page):
+    text = page.read_text()
+    module = importlib.import_module(re.search(r"automodule:: (\S+)", text)[1])
+    for table in re.findall(r"data:: (\w+)", text):
+        names = getattr(module, table)
+        if isinstance(names, (dict, tuple)):
+            entry = text.split(f"data:: {table}\n")[1].split("\n.. ")[0]
+            assert re.findall(r'^   \* ``"(.+)"``: ', entry, flags=re.M) == list(names)
