@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from docutils import nodes
+from sphinx.ext.autosummary import autosummary_table
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -143,6 +144,14 @@ def mark_numbers(app, doctree):
             cell["classes"].append("number")
 
 
+def let_arguments_break(app, doctree):
+    """Keep autosummary from gluing the arguments in a list of names together."""
+    for table in doctree.findall(autosummary_table):
+        for paragraph in table.findall(nodes.paragraph):
+            for text in [child for child in paragraph if isinstance(child, nodes.Text)]:
+                paragraph.replace(text, nodes.inline("", "", nodes.Text(text)))
+
+
 def plain_code(app, env, node, contnode):
     """Show a name in single backticks that is no page's as code; other roles must resolve."""
     return contnode if node.get("reftype") == "obj" else None
@@ -158,4 +167,5 @@ def setup(app):
     app.connect("autodoc-process-signature", plain_signature)
     app.connect("builder-inited", draw_figures)
     app.connect("doctree-read", mark_numbers)
+    app.connect("doctree-read", let_arguments_break)
     app.connect("missing-reference", plain_code, priority=900)
