@@ -134,7 +134,7 @@ def draw_figures(app):
 
 
 #: Cells of tables that hold numbers and nothing else: 98.4 ± 0.3, 1.0 · 483, 0.06 to 0.07.
-NUMBERS = re.compile(r"(?:[-+±×·.,%()/\d\s]|\bto\b)+")
+NUMBERS = re.compile(r"(?:[-+±·.,%()/\d\s]|\bto\b)+")
 
 
 def mark_numbers(app, doctree):

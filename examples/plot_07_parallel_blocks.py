@@ -66,9 +66,10 @@ ax.set(xlabel="seconds of a fit", xlim=(0, 1.15 * max(seconds.values())), ylim=(
 plt.show()
 
 # %%
-# A speed-up below 1 is a loss. On data this small there is nothing to gain: the start of the workers
-# takes several times as long as the fit in one process. With workers that already run, two halves at
-# once take about as long as one whole, and what else the machine does decides which is ahead.
+# A speed-up below 1 is a loss. On data this small there is nothing to gain: the start of the
+# workers takes several times as long as the fit in one process. With workers that already run, two
+# halves at once take about as long as one whole, and what else the machine does decides which is
+# ahead.
 #
 # When does it pay, then? Measured on two cores with other work on them: six blocks on 60,000 rows
 # took 39 s in one process and 27 s with two workers, 1.44 times as fast (1.28 to 1.55 in three
