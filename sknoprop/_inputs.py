@@ -309,7 +309,8 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
     if isinstance(X, LazyRows):
         result = _check_lazy(estimator, X, y, reset)
     else:
-        result = validate_data(estimator, X, y, dtype=dtypes, reset=reset)
+        # In one layout: sums over columns are rounded by the order of their terms.
+        result = validate_data(estimator, X, y, dtype=dtypes, order="C", reset=reset)
     if reset:
         n_features = estimator.n_features_in_
         if shape is not None and math.prod(shape) != n_features:

@@ -140,14 +140,18 @@ def test_numbers_of_any_kind(kind):
     assert small().fit(X, y).predict_proba(X).shape == (90, 3)
 
 
-def test_layouts_and_read_only_arrays(iris):
-    X, y = iris
-    expected = small().fit(X, y).predict_proba(X)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layouts_and_read_only_arrays(dtype):
+    """To the last bit, also where moments in double precision are not rounded to single."""
+    X, y = toy_data(n=90)
+    expected = small(dtype=dtype).fit(X, y).predict_proba(X)
     fortran = np.asfortranarray(X)
     fortran.flags.writeable = False
-    clf = small().fit(fortran, y)
+    clf = small(dtype=dtype).fit(fortran, y)
     np.testing.assert_array_equal(clf.predict_proba(X[::-1])[::-1], expected)
     np.testing.assert_array_equal(clf.predict_proba(X.tolist()), expected)
+    np.testing.assert_array_equal(clf.predict_proba(pd.DataFrame(X).to_numpy()), expected)
+    np.testing.assert_array_equal(clf.predict_proba(fortran), expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
