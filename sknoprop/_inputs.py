@@ -126,7 +126,7 @@ class LazyImages:
         return chosen
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        images = self._gathered([])
+        images, _ = self._loaded()
         return images if dtype is None else images.astype(dtype)
 
     def both(self) -> tuple[np.ndarray, np.ndarray]:
@@ -142,26 +142,26 @@ class LazyImages:
         ValueError
             If images differ in shape or dtype or are not finite, or items have no label.
         """
-        labels: list[Any] = []
-        images = self._gathered(labels)
+        images, others = self._loaded()
         stored = self._stored_targets()
-        return images, np.array([_label(own) for own in labels]) if stored is None else stored
+        return images, np.array([_label(own) for own in others]) if stored is None else stored
 
-    def _gathered(self, items: list[Any]) -> np.ndarray:
-        images = np.empty(self.shape, dtype=self.dtype)
+    def _loaded(self) -> tuple[np.ndarray, list[Any]]:
+        """All images, and what items have beside them."""
+        images, others = np.empty(self.shape, dtype=self.dtype), []
         for own, index in zip(images, self.indices, strict=True):
-            item = self.dataset[int(index)]
-            image = _image(item)
+            image, other = _split(self.dataset[int(index)])
+            image = image_bytes(image)
             if image.shape != own.shape or image.dtype != own.dtype:
                 raise ValueError(
                     f"Images must be of one shape and dtype, {own.shape} and {own.dtype} like the "
                     f"first. Got {image.shape} and {image.dtype} for item {index} of the data set."
                 )
             own[...] = image
-            items.append((None, *item[1:]) if isinstance(item, tuple | list) else None)  # no image
+            others.append(other)
         if images.dtype.kind == "f" and not np.isfinite(images).all():
             raise ValueError("Images must be finite. Got NaN or infinity.")
-        return images
+        return images, others
 
     def image(self, index: int) -> np.ndarray:
         """One image of the data set.
@@ -180,7 +180,8 @@ class LazyImages:
         ValueError
             If the item is no image.
         """
-        return _image(self.dataset[int(index)])
+        image, _ = _split(self.dataset[int(index)])
+        return image_bytes(image)
 
     def _stored_targets(self) -> np.ndarray | None:
         """Labels as the data set has them, if it has them and they are one each."""
@@ -196,23 +197,25 @@ class LazyImages:
         if stored is not None:
             return stored
         with seeded(0, torch.device("cpu")):  # images come along, and their transforms may draw
-            return np.array([_label(self.dataset[int(index)]) for index in self.indices])
+            items = (self.dataset[int(index)] for index in self.indices)
+            return np.array([_label(other) for _, other in map(_split, items)])
 
     def __repr__(self) -> str:
         return f"LazyImages(shape={self.shape}, dtype={self.dtype})"
 
 
-def _image(item: Any) -> np.ndarray:
-    return image_bytes(item[0] if isinstance(item, tuple | list) else item)
+def _split(item: Any) -> tuple[Any, Sequence[Any]]:
+    """The image of an item, and what the item has beside it."""
+    return (item[0], item[1:]) if isinstance(item, tuple | list) else (item, ())
 
 
-def _label(item: Any) -> Any:
-    if not isinstance(item, tuple | list) or len(item) < 2:
+def _label(other: Sequence[Any]) -> Any:
+    if len(other) == 0:
         raise ValueError(
             "Items of the data set must be an image and its label where labels are asked for. Got "
             "an image alone."
         )
-    return item[1]
+    return other[0]
 
 
 class LazyRows:
