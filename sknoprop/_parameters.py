@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from numbers import Integral, Real
@@ -34,6 +33,7 @@ __all__ = [
     "DTYPES",
     "MODEL_PARAMETERS",
     "OPTIMIZERS",
+    "as_float",
     "built_with",
     "changed_since",
     "check_constraints",
@@ -83,11 +83,19 @@ class _OptimizerClass(HasMethods):
 MOST = 2**31 - 1
 
 
+def as_float(value: Real) -> float:
+    """The float next to a number; infinity where it is an int larger than any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
 class _Reals(Interval):
     """Numbers that are floats, or ints that fit into one."""
 
     def is_satisfied_by(self, value: Any) -> bool:
-        if isinstance(value, Integral) and abs(int(value)) > sys.float_info.max:
+        if isinstance(value, Integral) and as_float(value) == np.inf:
             return False
         return bool(super().is_satisfied_by(value))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from sknoprop._parameters import check_sample_weight, refuse_masked
+from sknoprop._parameters import as_float, check_sample_weight, refuse_masked
 
 __all__ = ["check_weights", "class_factors"]
 
@@ -44,7 +44,7 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
     bad = {
         k: v
         for k, v in class_weight.items()
-        if not (isinstance(v, Real) and 0 <= _as_float(v) < np.inf)
+        if not (isinstance(v, Real) and 0 <= as_float(v) < np.inf)
     }
     if bad:
         raise ValueError(
@@ -59,13 +59,6 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
             f"also {strange}."
         )
     return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
-
-
-def _as_float(value: Real) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # of an int
-        return np.inf
 
 
 def check_weights(

@@ -185,7 +185,7 @@ FOREIGN = {
     "_memory": {"torch", "warnings"},
     "networks": {"numpy", "threading", "torch"},
     "training": {"dis", "inspect", "numpy", "skorch", "torch", "tqdm"},
-    "_parameters": {"numpy", "sklearn", "sys", "torch"},
+    "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
     "_inputs": {"numpy", "sklearn", "torch"},
     "_weights": {"numpy", "sklearn"},
