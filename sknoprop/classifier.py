@@ -636,6 +636,8 @@ default="auto"
         params_here = numbers | {"image_shape": self.image_shape_}
         check_encoder(params_here)
         filled = fill_in(params_here, len(data.y), len(classes), streaming)
+        settings = training_settings(filled, streaming)
+        n_jobs = 1 if streaming else filled["n_jobs"]
         with memory_errors(filled):
             if again:
                 # A copy is trained: should it go wrong, the model is what it was.
@@ -643,11 +645,9 @@ default="auto"
             else:
                 model = build_model(filled, data.X, data.y, seeds, len(classes), data.sample_weight)
             model = model.to(device)
-        settings = training_settings(filled, streaming)
-        n_jobs = 1 if streaming else filled["n_jobs"]
-        trained = fit_model(
-            model, data, validation, filled["n_draws"], settings, seeds, before, n_jobs
-        )
+            trained = fit_model(
+                model, data, validation, filled["n_draws"], settings, seeds, before, n_jobs
+            )
         self.blocks_ = model
         self.classes_ = classes
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()

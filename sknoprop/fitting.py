@@ -205,8 +205,8 @@ def fit_model(
         If blocks cannot be trained apart, or by the optimiser at all.
     TrainingError
         If training diverges.
-    MemoryError
-        If there is too little memory, here or in a worker; it says what takes less.
+    MemoryError, RuntimeError
+        If there is too little memory, here or in a worker; see `memory_errors`.
     """
     if model.shares_parameters and (settings.blocks_at_once or model.n_blocks) < model.n_blocks:
         raise ValueError(
@@ -216,18 +216,17 @@ def fit_model(
         )
     try_optimizer(model, settings)
     groups = _groups(model, data, validation, settings, n_jobs)
-    with memory_errors(settings.parameters):
-        rows = _on_device(model, data)
-        judge = None
-        if validation is not None:
-            held = _on_device(model, validation)
-            eps = prediction_draws(model, n_draws, seeds.entropy)
-            judge = Validation(held.inputs, held.y, held.sample_weight, eps)
-        if len(groups) == 1:
-            trained = train(model, rows, judge, settings, seeds, before)
-        else:
-            trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
-        _try_out(model, rows, n_draws, seeds)
+    rows = _on_device(model, data)
+    judge = None
+    if validation is not None:
+        held = _on_device(model, validation)
+        eps = prediction_draws(model, n_draws, seeds.entropy)
+        judge = Validation(held.inputs, held.y, held.sample_weight, eps)
+    if len(groups) == 1:
+        trained = train(model, rows, judge, settings, seeds, before)
+    else:
+        trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+    _try_out(model, rows, n_draws, seeds)
     if trained.interrupted is not None:
         warnings.warn(
             f"Training interrupted after {trained.interrupted} of {settings.n_epochs} epochs; the "
