@@ -17,7 +17,7 @@ from sknoprop.readouts import Readout
 from sknoprop.schedules import Schedule
 from sknoprop.variants import Levels, Path, Variant, prior_divergence
 
-__all__ = ["Constants", "Draws", "Losses", "NoPropModel"]
+__all__ = ["Draws", "Losses", "NoPropModel"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,8 @@ class Draws:
     """Where in its interval each time lies, shape (n_blocks, n_samples, n_draws)."""
     last: Tensor
     """Noise of the last latent, for the read-out, shape (n_samples, embedding_dim)."""
-
-
-@dataclass(frozen=True)
-class Constants:
-    """What is the same in each training step and so need not be computed in each."""
-
-    levels: Levels | None
-    """Noise levels to train at, where blocks have but one."""
-    last: tuple[Tensor, Tensor]
-    """Signal and noise of the last latent, shape ()."""
+    levels: Levels | None = None
+    """Noise levels at those times, of `NoPropModel.levels`; computed in the step if None."""
 
 
 @dataclass(frozen=True)
@@ -184,13 +176,29 @@ class NoPropModel(nn.Module):
         return ((t - start) / length).clamp(0.0, 1.0)
 
     @torch.no_grad()
-    def constants(self) -> Constants | None:
-        """What `losses` computes alike in each step; None with a schedule that is trained."""
+    def levels(self, uniform: Tensor) -> Levels | None:
+        """Noise levels at draws for many steps, which then need not compute them.
+
+        Parameters
+        ----------
+        uniform : Tensor of shape (n_blocks, n_samples, n_draws)
+            As in `Draws`.
+
+        Returns
+        -------
+        Levels or None
+            All of the shape of `uniform`; None with a schedule that steps change.
+        """
         if self.schedule.trainable:
             return None
-        none = self.partition.edges.new_empty(0)
-        levels = self.variant.levels(self.path, none) if self.variant.single_level else None
-        return Constants(levels, self._last_level())
+        levels = self.variant.levels(self.path, uniform)
+        parts = (levels.t, levels.signal, levels.noise, levels.weight)
+        return Levels(*(part.expand(uniform.shape) for part in parts))
+
+    @torch.no_grad()
+    def constants(self) -> tuple[Tensor, Tensor] | None:
+        """What `losses` computes alike in each step; None with a schedule that is trained."""
+        return None if self.schedule.trainable else self._last_level()
 
     def _last_level(self) -> tuple[Tensor, Tensor]:
         end = self.partition.edges.new_tensor(self.path.horizon)
@@ -202,7 +210,7 @@ class NoPropModel(nn.Module):
         y: Tensor,
         draws: Draws,
         sample_weight: Tensor | None = None,
-        constants: Constants | None = None,
+        constants: tuple[Tensor, Tensor] | None = None,
     ) -> Losses:
         """Loss terms of all blocks on one batch.
 
@@ -215,8 +223,9 @@ class NoPropModel(nn.Module):
         draws : Draws
         sample_weight : Tensor of shape (n_samples,), optional
             Factors of the rows' losses, 1 on the average over the training rows.
-        constants : Constants, optional
-            What `constants` gave, lest each step compute it anew.
+        constants : tuple of Tensor, optional
+            What `constants` gave, lest each step compute it anew: signal and noise of the last
+            latent.
 
         Returns
         -------
@@ -225,9 +234,7 @@ class NoPropModel(nn.Module):
         """
         path, weight = self.path, self.embedding.weight
         u = self.embedding(y)
-        levels = constants.levels if constants else None
-        if levels is None:
-            levels = self.variant.levels(path, draws.uniform)
+        levels = draws.levels or self.variant.levels(path, draws.uniform)
         signal, noise = levels.signal[..., None], levels.noise[..., None]
         z = torch.addcmul(signal * u[:, None], noise, draws.eps)
         # In the interval a block was made for, the uniform draw is the time's position.
@@ -238,7 +245,7 @@ class NoPropModel(nn.Module):
         blocks = self.loss_weight * mean_over_rows(loss, sample_weight)
         readout = zero = blocks.new_zeros(())
         if self.trains_readout and self.variant.trains_readout:
-            last_signal, last_noise = constants.last if constants else self._last_level()
+            last_signal, last_noise = constants or self._last_level()
             last = last_signal * u + last_noise * draws.last
             miss = nn.functional.cross_entropy(self.readout(last, weight), y, reduction="none")
             readout = mean_over_rows(miss[None, :, None], sample_weight)[0]

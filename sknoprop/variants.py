@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,10 @@ class Levels:
     signal: Tensor
     noise: Tensor
     weight: Tensor
+
+    def __getitem__(self, index: Any) -> Levels:
+        """Those of some blocks, rows or draws, each field having been indexed alike."""
+        return Levels(self.t[index], self.signal[index], self.noise[index], self.weight[index])
 
 
 def prior_divergence(schedule: Schedule, u: Tensor) -> Tensor:

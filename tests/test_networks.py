@@ -74,6 +74,23 @@ def test_stacked_batch_norm_is_torchs_for_each_block():
         torch.testing.assert_close(ours(x)[i].reshape(-1, 3), norm.eval()(x[i].reshape(-1, 3)))
 
 
+def test_gradients_of_stacked_batch_norm_are_torchs_for_each_block():
+    ours = StackedBatchNorm(3, 2).double()
+    x, out_grad = 3 * rand(2, 7, 3).double() + 1, rand(2, 7, 3, seed=1).double()
+    with torch.no_grad():
+        ours.weight.uniform_(0.5, 2.0)
+    x.requires_grad_()
+    (out_grad * ours(x)).sum().backward()
+    for i in range(2):
+        theirs, own = nn.BatchNorm1d(3).double(), x[i].detach().requires_grad_()
+        with torch.no_grad():
+            theirs.weight.copy_(ours.weight[i])
+        (out_grad[i] * theirs(own)).sum().backward()
+        torch.testing.assert_close(x.grad[i], own.grad)
+        torch.testing.assert_close(ours.weight.grad[i], theirs.weight.grad)
+        torch.testing.assert_close(ours.bias.grad[i], theirs.bias.grad)
+
+
 def test_batch_norm_survives_a_single_row():
     assert torch.isfinite(StackedBatchNorm(3, 2)(rand(2, 1, 1, 3))).all()
 

@@ -307,13 +307,17 @@ def test_projection_is_the_nearest_point_of_the_simplex():
 
 @pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
 @pytest.mark.parametrize("schedule", ["cosine", "learned"])
-def test_constants_change_nothing(variant, schedule):
-    """What training computes once is what each step would compute."""
+def test_what_is_computed_ahead_changes_nothing(variant, schedule):
+    """What training computes once, or for many steps, is what each step would compute."""
     model, inputs, y = toy_model(variant=variant, schedule=schedule, readout="linear")
     draws = toy_draws(model, len(y))
     constants = model.constants()
     assert (constants is None) == (schedule == "learned")
     expected = model.losses(inputs, y, draws)
+    levels = model.levels(draws.uniform)
+    assert (levels is None) == (schedule == "learned")
+    if levels is not None:
+        draws = replace(draws, levels=levels[:, : len(y)])
     found = model.losses(inputs, y, draws, None, constants)
     for name in ("blocks", "readout", "prior"):
         assert torch.equal(getattr(found, name), getattr(expected, name))

@@ -166,6 +166,37 @@ class StackedLinear(StackedWeights):
         return f"n_blocks={n_blocks}, in_features={n_in}, out_features={n_out}"
 
 
+class _Normalized(torch.autograd.Function):
+    """Rows of each block less their mean, over their standard deviation, with a gain and a bias.
+
+    `torch.nn.functional.batch_norm` wants the features of all blocks side by side: on a CPU it
+    takes longer to put them there and back, and their gradients, than to normalise them.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):  # type: ignore[no-untyped-def]
+        mean = x.mean(1, keepdim=True)
+        centered = x - mean
+        var = centered.square().mean(1, keepdim=True)
+        rate = (var + eps).rsqrt()
+        gain = weight[:, None] * rate
+        ctx.save_for_backward(centered, rate, gain)
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(bias[:, None], centered, gain), mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, *_):  # type: ignore[no-untyped-def]
+        centered, rate, gain = ctx.saved_tensors
+        n_rows = grad.shape[1]
+        of_bias = grad.sum(1, keepdim=True)
+        of_weight = (centered * grad).sum(1, keepdim=True) * rate
+        # What moves all rows alike, or along themselves, is undone by the normalisation.
+        of_x = torch.addcmul(of_bias * gain / -n_rows, grad, gain)
+        of_x.addcmul_(centered, of_weight * rate * gain / -n_rows)
+        return of_x, of_weight[:, 0], of_bias[:, 0], None
+
+
 class StackedBatchNorm(nn.Module):
     """Batch normalisation of each block's features over its own rows.
 
@@ -195,20 +226,18 @@ class StackedBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x` of shape ``(n_blocks, ..., n_features)``."""
         n_blocks, n_features = self.weight.shape
-        # With rows first, features of all blocks are the columns of one plain normalisation.
-        rows = x.reshape(n_blocks, -1, n_features).transpose(0, 1)
-        out = nn.functional.batch_norm(
-            rows.reshape(-1, n_blocks * n_features),
-            self.running_mean.view(-1),
-            self.running_var.view(-1),
-            self.weight.view(-1),
-            self.bias.view(-1),
-            # A batch of one row has no variance to learn from: it is normalised as in prediction.
-            training=self.training and len(rows) > 1,
-            momentum=self.momentum,
-            eps=self.eps,
-        )
-        return out.view(rows.shape).transpose(0, 1).reshape(x.shape)
+        rows = x.reshape(n_blocks, -1, n_features)
+        n_rows = rows.shape[1]
+        # A batch of one row has no variance to learn from: it is normalised as in prediction.
+        if self.training and n_rows > 1:
+            out, mean, var = _Normalized.apply(rows, self.weight, self.bias, self.eps)
+            self.running_mean.lerp_(mean[:, 0], self.momentum)
+            self.running_var.lerp_(var[:, 0] * (n_rows / (n_rows - 1)), self.momentum)
+        else:
+            gain = self.weight * (self.running_var + self.eps).rsqrt()
+            centered = rows - self.running_mean[:, None]
+            out = torch.addcmul(self.bias[:, None], centered, gain[:, None])
+        return out.view(x.shape)
 
 
 class StackedModule(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor
 from sknoprop.model import Draws
 from sknoprop.networks.seeding import seeded
 from sknoprop.networks.stacked import Generators
+from sknoprop.variants import Levels
 
 __all__ = ["Augmentation", "Batch", "Batches", "LazyInputs", "NoiseSource"]
 
@@ -52,6 +53,8 @@ class NoiseSource:
     timed : bool
         Whether times are drawn.
     dtype : torch.dtype, default=torch.float32
+    levels : callable, optional
+        From uniform draws to the noise levels there, `NoPropModel.levels`.
     """
 
     generators: Generators
@@ -60,6 +63,7 @@ class NoiseSource:
     dim: int
     timed: bool
     dtype: torch.dtype = torch.float32
+    levels: Callable[[Tensor], Levels | None] | None = None
 
     def draw(self, n_rows: int) -> Draws:
         """Draws for `n_rows` rows, on the generators' device."""
@@ -75,7 +79,7 @@ class NoiseSource:
             if self.timed:
                 uniform[block].uniform_(generator=generator)
         last = eps.new_empty(n_rows, self.dim).normal_(generator=self.shared)
-        return Draws(eps, uniform, last)
+        return Draws(eps, uniform, last, self.levels(uniform) if self.levels else None)
 
 
 class LazyInputs:
@@ -157,6 +161,11 @@ class Augmentation:
         return changed
 
 
+def _rows(inputs: Tensor | LazyInputs, index: Tensor) -> Tensor:
+    # A copy of whole rows, which plain indexing of a tensor takes several times as long over.
+    return inputs.index_select(0, index) if isinstance(inputs, Tensor) else inputs[index]
+
+
 def _batched(items: Iterator[T], n: int) -> Iterator[list[T]]:
     # itertools has this from Python 3.12 on.
     while chunk := list(islice(items, n)):
@@ -219,10 +228,11 @@ class Batches:
             for start, stop in chunk:
                 index = order[start:stop]
                 part = slice(start - first, stop - first)
-                inputs = self.inputs[index]
+                inputs = _rows(self.inputs, index)
+                levels = None if draws.levels is None else draws.levels[:, part]
                 yield Batch(
                     inputs if self.augment is None else self.augment(inputs),
                     self.y[index],
-                    Draws(draws.eps[:, part], draws.uniform[:, part], draws.last[part]),
+                    Draws(draws.eps[:, part], draws.uniform[:, part], draws.last[part], levels),
                     None if self.sample_weight is None else self.sample_weight[index],
                 )

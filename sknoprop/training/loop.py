@@ -127,6 +127,7 @@ def train(
         dim=model.embedding.dim,
         timed=not model.variant.single_level,
         dtype=model.embedding.weight.dtype,
+        levels=model.levels,
     )
     augment = None
     if settings.augmentation is not None:

@@ -27,6 +27,9 @@ from sknoprop.training.stopping import Stopping, Validation
 
 __all__ = ["BlockNet", "Course"]
 
+#: What callbacks are told in each step.
+STEP_EVENTS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
 #: Steps after which losses are looked at on a device that the host would have to wait for.
 LOOK_EVERY = 64
 
@@ -47,6 +50,11 @@ def _is_raised(interrupt: KeyboardInterrupt) -> bool:
         traceback = traceback.tb_next
     code = traceback.tb_frame.f_code.co_code
     return code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _is_inherited(callback: Callback, event: str) -> bool:
+    """Whether a callback does with an event what skorch's base class does: nothing."""
+    return getattr(getattr(callback, event), "__func__", None) is getattr(Callback, event)
 
 
 class Epochs(History):
@@ -93,6 +101,16 @@ class BlockNet(NeuralNet):
 
     def initialize_history(self) -> BlockNet:
         self.history_ = Epochs()
+        return self
+
+    def initialize_callbacks(self) -> BlockNet:
+        super().initialize_callbacks()
+        # Few callbacks look at single steps, and telling the others takes longer than it seems.
+        self.unheard_ = {
+            event
+            for event in STEP_EVENTS
+            if all(_is_inherited(callback, event) for _, callback in self.callbacks_)
+        }
         return self
 
     def get_split_datasets(self, X: Course, y: None = None, **fit_params: Any) -> tuple:
@@ -158,6 +176,8 @@ class BlockNet(NeuralNet):
         return self
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
+        if method_name in self.unheard_:
+            return
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as interrupt:
@@ -179,7 +199,9 @@ class BlockNet(NeuralNet):
     def run_single_epoch(  # type: ignore[no-untyped-def]
         self, iterator, training, prefix, step_fn, **fit_params
     ):
-        self._set_training(training)
+        # Going through all modules takes as long as a step of a small model.
+        if self.module_.training != training and iterator is not None:
+            self._set_training(training)
         if training:
             self._train_epoch(iterator, step_fn, **fit_params)
         else:

@@ -65,7 +65,8 @@ class BlockSlices:
         objective = scale.new_zeros(())
         blocks = []
         for model, part, constants in zip(self.models, self.parts, self.constants, strict=True):
-            own = Draws(draws.eps[part], draws.uniform[part], draws.last)
+            levels = None if draws.levels is None else draws.levels[part]
+            own = Draws(draws.eps[part], draws.uniform[part], draws.last, levels)
             losses = model.losses(batch.inputs, batch.y, own, batch.sample_weight, constants)
             share = (losses.blocks / scale[part]).sum()
             if part.start == 0:  # the read-out is no block's: it counts once
