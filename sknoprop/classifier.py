@@ -189,7 +189,7 @@ default="auto"
         Number of steps of a trajectory. None is one step a block for "dt", whose blocks know one
         noise level each, so that more steps change nothing, and 40 for the others.
 
-    n_draws : int, default=4
+    n_draws : int, default=2
         Noise draws for a class kernel (in antithetic pairs), or number of trajectories. They
         are shared by all rows, so that a prediction depends on its row alone.
 
@@ -387,7 +387,7 @@ default="auto"
         inference="kernel",
         sampler="auto",
         n_steps=None,
-        n_draws=4,
+        n_draws=2,
         n_train_draws=1,
         optimizer="adamw",
         learning_rate="one-cycle",
@@ -886,7 +886,7 @@ default="auto"
         >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
         >>> steps = clf.predict_trajectory(X[:2])
         >>> steps.times.shape, steps.latents.shape, steps.probabilities.shape
-        ((4,), (4, 2, 4, 3), (4, 2, 4, 3))
+        ((4,), (4, 2, 2, 3), (4, 2, 2, 3))
         """
         X = self._check(X)
         times, run = self._sampling()

@@ -18,6 +18,7 @@ from sknoprop.kernels import (
     stationary_distribution,
 )
 from sknoprop.model import NoPropModel
+from sknoprop.networks.latents import CandidateLatents
 from sknoprop.networks.stacked import take_blocks
 from sknoprop.samplers import Sampler, integrate
 
@@ -62,10 +63,17 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
         Classes in a row's kernel, with latents of the row's own; by default as many as
         `kernel_probabilities` takes, with latents that rows share if it can be. 1 for trajectories.
     """
-    shared = n_candidates is None and model.embedding.n_classes <= MAX_CANDIDATES
+    n_classes = model.embedding.n_classes
+    if n_candidates is not None:
+        size = model.latent_size(own=True)
+    elif n_classes <= MAX_CANDIDATES:
+        size = model.latent_size(own=False)
+    else:
+        size = model.latent_size(own=False, n_candidates=MAX_CANDIDATES)
+    shared = n_candidates is None and n_classes <= MAX_CANDIDATES
     if n_candidates is None:
-        n_candidates = min(model.embedding.n_classes, MAX_CANDIDATES)
-    latents = n_candidates * n_draws * model.latent_size(shared)
+        n_candidates = min(n_classes, MAX_CANDIDATES)
+    latents = n_candidates * n_draws * size
     # What a path of latents makes of them; a kernel's may be the same for all rows.
     latents += n_draws * (1 if shared else n_candidates) * model.head.largest
     # With few classes and draws the encoder's own layers may be the largest arrays.
@@ -114,8 +122,8 @@ def block_kernels(
     n_candidates = rows.shape[1]
     # Many classes may be too many for one go even with a single row. (The number of rows is
     # that of `rows_at_once`, so this too depends on the model and the method alone.)
-    numbers = n_blocks * n_samples * len(eps) * model.latent_size(candidates is None)
-    at_once = max(LARGEST_ARRAY // numbers, 1)
+    size = model.latent_size(False, None if candidates is None else n_candidates)
+    at_once = max(LARGEST_ARRAY // (n_blocks * n_samples * len(eps) * size), 1)
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
     shape = n_blocks, n_candidates, n_candidates, n_samples
@@ -123,22 +131,24 @@ def block_kernels(
     for t in levels.unbind(1):
         signal, noise = model.schedule.signal(t), model.schedule.noise(t)
         for start in range(0, n_candidates, at_once):
-            origin = rows[:, start : start + at_once]
-            z = kernel_latents(origin, signal, noise, eps).flatten(2, 3)
-            p = model.class_probabilities(features, z, t[:, None, None])
+            part = slice(start, start + at_once)
+            shares = latent_shares(rows[:, part], rows, signal, noise, eps).flatten(2, 3)
             if candidates is not None:
-                p = p.gather(-1, candidates[None, :, None].expand(*p.shape[:3], -1))
-            shares = latent_shares(origin, rows, signal, noise, eps).flatten(2, 3).double()
-            if candidates is not None:
-                flow += shares.mT @ p.double()
+                level = weight, candidates[:, part], candidates, signal, noise, eps
+                p = model.class_probabilities(features, CandidateLatents(*level), t[:, None, None])
+                for own, share, answer in zip(flow, shares, p, strict=True):  # as caches are small
+                    own += share.double().mT @ answer.double()
             else:  # for all samples together
+                z = kernel_latents(rows[:, part], signal, noise, eps).flatten(2, 3)
+                p = model.class_probabilities(features, z, t[:, None, None])
                 # (Both factors are float32 widened, so products are exact, and no row's sums depend
                 # on where it stands.)
                 of_all = p.transpose(1, -1).double()  # samples last
-                flow += (shares.mT @ of_all).transpose(1, -1)
-    # With candidates, a step to a class that is none is refused: the chain stays where it is.
-    # That leaves the flow between candidates, so also their stationary law up to a factor;
-    # rescaling rows would not.
+                flow += (shares.double().mT @ of_all).transpose(1, -1)
+    # With candidates, probabilities at a latent are given that the class is one of them, or are
+    # left as they are, the chain staying where it is instead of going to a class that is none.
+    # Either way balance holds between candidates, as each latent has but a factor of its own, and
+    # so their stationary law is right up to a factor. Rescaled *rows* would not have it.
     return kernel_from_flow(flow / (levels.shape[1] * len(eps)))
 
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sknoprop.embeddings import ClassEmbedding
+from sknoprop.kernels import kernel_latents
 from sknoprop.networks.encoders import Encoder
 from sknoprop.networks.heads import Head
+from sknoprop.networks.latents import CandidateLatents
 from sknoprop.networks.stacked import STACKED, take_blocks
 from sknoprop.parameterizations import Parameterization
 from sknoprop.partition import Partition
@@ -127,15 +129,25 @@ class NoPropModel(nn.Module):
         wanted = self.variant.trains_readout and self.readout.reads_latent
         return wanted or self.embedding.trainable
 
-    def latent_size(self, shared: bool) -> int:
+    @property
+    def takes_candidates(self) -> bool:
+        """Whether `CandidateLatents` need not be multiplied out."""
+        return self.head.takes_candidates and self.parameterization.local
+
+    def latent_size(self, own: bool, n_candidates: int | None = None) -> int:
         """Numbers a block makes of one latent and row, at most, where no gradients are kept.
 
         Parameters
         ----------
-        shared : bool
-            Whether all rows have the same latents.
+        own : bool
+            Whether each row has latents of its own, in an array.
+        n_candidates : int, optional
+            Classes of `CandidateLatents`.
         """
-        return max(self.head.latent_size(shared), *self.embedding.weight.shape)
+        if n_candidates is not None and self.takes_candidates:
+            return max(self.head.latent_size(False), n_candidates)
+        own = own or n_candidates is not None
+        return max(self.head.latent_size(own), *self.embedding.weight.shape)
 
     def unfreeze(self) -> None:
         """Let gradients reach what training moves, and nothing else."""
@@ -274,20 +286,30 @@ class NoPropModel(nn.Module):
             return losses.total()
         return (losses.blocks / scale).sum() + losses.readout
 
-    def class_probabilities(self, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
+    def class_probabilities(
+        self, features: Tensor, z: Tensor | CandidateLatents, t: Tensor
+    ) -> Tensor:
         """``P(y | x, z_t)`` as each block sees it.
 
         Parameters
         ----------
         features : Tensor of shape (n_blocks, n_samples, width)
         z : Tensor of shape (n_blocks, n_samples or 1, n_latents, embedding_dim)
+            Or a `CandidateLatents`: what comes back is of its classes alone, up to a factor of
+            each latent's own.
         t : Tensor of shape (n_blocks, 1, n_latents or 1)
 
         Returns
         -------
-        Tensor of shape (n_blocks, n_samples, n_latents, n_classes)
+        Tensor of shape (n_blocks, n_samples, n_latents, n_classes or n_candidates)
         """
-        logits = self.head(features, z, self.position(t))
-        return self.parameterization.probabilities(
-            logits, z, t[..., None], self.embedding.weight, self.schedule
-        )
+        position, weight = self.position(t), self.embedding.weight
+        read = self.parameterization.probabilities
+        if isinstance(z, Tensor):
+            return read(self.head(features, z, position), z, t[..., None], weight, self.schedule)
+        if self.takes_candidates:
+            none = t.new_empty(0)  # a softmax does without the latents
+            return read(self.head(features, z, position), none, t, weight, self.schedule)
+        latents = kernel_latents(weight[z.origins], z.signal, z.noise, z.eps).flatten(2, 3)
+        p = self.class_probabilities(features, latents, t)
+        return p.gather(-1, z.classes[None, :, None].expand(*p.shape[:3], -1))

@@ -76,6 +76,9 @@ def softmax(logits: Tensor) -> Tensor:
 class Parameterization(ABC):
     """How logits are read."""
 
+    #: Whether logits of some classes are enough for the probabilities given that it is one of them.
+    local = False
+
     @abstractmethod
     def label(
         self, logits: Tensor, z: Tensor, t: Tensor, weight: Tensor, schedule: Schedule
@@ -178,6 +181,8 @@ class LabelParameterization(Parameterization):
     >>> LabelParameterization().label(logits, z, t, weight, CosineSchedule())
     tensor([0.5000])
     """
+
+    local = True
 
     def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return torch.softmax(logits, -1) @ weight

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import multivariate_normal
 
-from sknoprop.inference import block_kernels, candidate_classes, kernel_probabilities
+from sknoprop import NoPropClassifier
+from sknoprop.building import build_model
+from sknoprop.defaults import fill_in
+from sknoprop.inference import (
+    block_kernels,
+    candidate_classes,
+    kernel_levels,
+    kernel_probabilities,
+)
 from sknoprop.kernels import (
     asymmetry,
     kernel_from_flow,
@@ -18,7 +26,9 @@ from sknoprop.kernels import (
     shared_draws,
     stationary_distribution,
 )
+from sknoprop.networks.latents import CandidateLatents
 from sknoprop.schedules import SCHEDULES, CosineSchedule
+from sknoprop.training.seeds import Seeds
 from tests.exact import F64, ExactModel
 from tests.models import toy_model
 
@@ -173,12 +183,16 @@ def test_kernels_from_flows_are_markov_with_the_flows_law(flow):
     torch.testing.assert_close(stationary_distribution(kernel), stationary_distribution(flow))
 
 
+@pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("n_draws", [1, 4])
-def test_kernels_over_candidates_keep_the_exact_law(n_draws):
-    """Restricting a reversible chain to some states restricts its law to them."""
+def test_kernels_over_candidates_keep_the_exact_law(n_draws, conditional):
+    """Restricting a reversible chain to some states restricts its law to them.
+
+    So does asking for probabilities given that the class is one of them.
+    """
     weight, prior = EMBEDDINGS["fewer dimensions than classes"]
     eps = shared_draws(n_draws, 1, torch.Generator().manual_seed(0)).double()
-    model = ExactModel(prior, weight, SCHEDULES["cosine"](), [0.4])
+    model = ExactModel(prior, weight, SCHEDULES["cosine"](), [0.4], conditional=conditional)
     candidates = torch.tensor([[3, 0, 2], [1, 2, 3]])
     law = stationary_distribution(
         block_kernels(model, torch.zeros(1, 2, 1, dtype=F64), eps, candidates)
@@ -206,6 +220,48 @@ def test_first_pass_asks_blocks_at_their_noisiest_level(variant, monkeypatch):
         answers = torch.softmax(model.head(features, z, position), -1).mean(2)
     torch.testing.assert_close(found, answers[0])
     assert torch.equal(candidates, answers.mean(0).topk(2).indices)
+
+
+@pytest.mark.parametrize("variant", ["dt", "fm"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {},
+        {"head": "paper"},
+        {"head": "paper", "batch_norm": True},
+        {"parameterization": "velocity"},
+        {"embedding": "learned", "embedding_dim": 3},
+        {"embedding": "prototype", "head": "paper", "encoder": "cnn", "image_shape": (1, 8, 8)},
+    ],
+    ids=str,
+)
+def test_candidates_have_the_probabilities_that_all_classes_have(choice, variant):
+    """Those of latents written out, given that the class is one of the row's; of any latents."""
+    if choice.get("image_shape"):
+        X, y = np.random.default_rng(0).random((12, 64)), np.arange(12) % 6
+        params = fill_in(
+            NoPropClassifier(variant, n_blocks=4, hidden_layer_sizes=(8,), **choice).get_params(),
+            *(12, 6),
+        )
+        model = build_model(params, X, y, Seeds(0), 6).double().eval()
+        inputs = model.encoder.prepare(torch.tensor(X).view(12, 1, 8, 8))
+    else:
+        model, inputs, _ = toy_model(6, variant=variant, **choice)
+        model.eval()
+    rng = torch.Generator().manual_seed(0)
+    weight, eps = model.embedding.weight, torch.randn(3, model.embedding.dim, generator=rng)
+    classes = torch.stack([torch.randperm(6, generator=rng)[:4] for _ in inputs])
+    t = kernel_levels(model)[:, 0]
+    level = model.schedule.signal(t), model.schedule.noise(t), eps.double()
+    with torch.no_grad():
+        features = model.encoder(inputs)
+        z = CandidateLatents(weight, classes[:, 1:3], classes, *level)
+        found = model.class_probabilities(features, z, t[:, None, None])
+        z = kernel_latents(weight[classes[:, 1:3]], *level).flatten(2, 3)
+        p = model.class_probabilities(features, z, t[:, None, None])
+    expected = p.gather(-1, classes[None, :, None].expand(*p.shape[:3], -1))
+    found, expected = (q / q.sum(-1, keepdim=True).clamp_min(1e-30) for q in (found, expected))
+    torch.testing.assert_close(found, expected)
 
 
 def test_candidates_divide_their_mass_anew_and_leave_the_rest(monkeypatch):

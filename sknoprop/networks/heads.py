@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sknoprop.networks.convolutions import ConvPath
+from sknoprop.networks.latents import CandidateLatents, rows_of
 from sknoprop.networks.stacked import (
     HE_GAIN,
     TORCH_GAIN,
@@ -56,20 +57,25 @@ class Head(nn.Module, ABC):
     #: Of initial weights: the head's and those of the encoder's dense layers below it.
     gain = HE_GAIN
 
+    #: Whether what is made of a latent first is linear, so that `CandidateLatents` are taken.
+    takes_candidates = True
+
     @property
     def largest(self) -> int:
         """Numbers that a path makes of one latent in one array, at most, for each block."""
         return 0
 
     @abstractmethod
-    def latent_size(self, shared: bool) -> int:
-        """Numbers that a block makes of one latent and row, at most, where no gradients are kept.
+    def latent_size(self, own: bool) -> int:
+        """Numbers beside logits that a block makes of one latent and row, at most.
+
+        Where no gradients are kept.
 
         Parameters
         ----------
-        shared : bool
-            Whether all rows have the same latents; what becomes of them may then not be kept for
-            each row.
+        own : bool
+            Whether each row has latents of its own, in an array. What becomes of others may not be
+            kept for each row.
 
         Returns
         -------
@@ -77,7 +83,9 @@ class Head(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, features: Tensor, z: Tensor, position: Tensor | None) -> Tensor:
+    def forward(
+        self, features: Tensor, z: Tensor | CandidateLatents, position: Tensor | None
+    ) -> Tensor:
         """Logits of each block for each row and latent.
 
         Parameters
@@ -85,7 +93,8 @@ class Head(nn.Module, ABC):
         features : Tensor of shape (n_blocks, n_samples, width)
             From the encoder.
         z : Tensor of shape (n_blocks, n_samples or 1, n_latents, embedding_dim)
-            Latents, a set for each row or one set for all.
+            Latents, a set for each row or one set for all. Or a `CandidateLatents`, where
+            `takes_candidates`, for logits of the candidate classes alone.
         position : Tensor broadcastable to (n_blocks, n_samples, n_latents), or None
             Times relative to the blocks' intervals; None if each block owns a single level.
 
@@ -93,6 +102,30 @@ class Head(nn.Module, ABC):
         -------
         Tensor of shape (n_blocks, n_samples, n_latents, n_classes)
         """
+
+
+def _piece_of(n_samples: int, numbers: int) -> int:
+    """Rows of a piece, if one row comes to so many numbers: a power of two, or all."""
+    return min(2 ** math.floor(math.log2(max(PIECE // numbers, 1))), n_samples)
+
+
+def _some_outputs(
+    layer: StackedLinear, block: int, x: Tensor, classes: Tensor, out: Tensor
+) -> None:
+    """Outputs of one block's layer for classes of each row's own.
+
+    Parameters
+    ----------
+    layer : StackedLinear
+    block : int
+    x : Tensor of shape (n_samples, n_latents, n_in)
+    classes : Tensor of shape (n_samples, n_candidates), int64
+    out : Tensor of shape (n_samples, n_latents, n_candidates)
+        Where they are put.
+    """
+    assert layer.bias is not None
+    weight = rows_of(layer.weight[block].T.contiguous(), classes)
+    torch.baddbmm(layer.bias[block][classes][:, None], x, weight.mT, out=out)
 
 
 class LightHead(Head):
@@ -150,12 +183,13 @@ class LightHead(Head):
         self.dropout = StackedDropout(dropout)
         self.out = StackedLinear(width, n_classes, generators, gain=1.0)
 
-    def latent_size(self, shared: bool) -> int:
-        n_classes, width = self.out.out_features, self.latent.out_features
-        in_pieces = shared and self.out.weight.device.type == "cpu"
-        return n_classes if in_pieces else max(n_classes, width)
+    def latent_size(self, own: bool) -> int:
+        in_pieces = not own and self.out.weight.device.type == "cpu"
+        return 0 if in_pieces else self.latent.out_features
 
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
+        if isinstance(z, CandidateLatents):
+            return self._of_candidates(features, z, position)
         parts = [z]
         if self.timed:
             parts.append(time_features(position, self.time_dim))
@@ -186,8 +220,7 @@ class LightHead(Head):
         """
         n_blocks, n_samples, width = features.shape
         n_latents, n_classes = of_latents.shape[2], self.out.out_features
-        bound = max(PIECE // (n_latents * width), 1)
-        n_rows = min(2 ** math.floor(math.log2(bound)), n_samples)
+        n_rows = _piece_of(n_samples, n_latents * width)
         logits = features.new_empty(n_blocks, n_classes, n_latents, n_samples)
         hidden = features.new_empty(n_latents * n_rows * width)
         weight = self.out.weight.mT.contiguous()
@@ -208,6 +241,30 @@ class LightHead(Head):
                 product = (weight[i] @ piece.view(-1, width).T).view(n_classes, n_latents, -1)
                 torch.add(product, rest[i], out=logits[i, :, :, rows])
         return logits.transpose(1, -1)
+
+    def _of_candidates(
+        self, features: Tensor, z: CandidateLatents, position: Tensor | None
+    ) -> Tensor:
+        """The same for latents of each row's own classes, and logits of each row's own."""
+        n_blocks, n_samples, width = features.shape
+        dim, n_latents = z.eps.shape[1], z.origins.shape[1] * len(z.eps)
+        of_classes, of_draws = z.products(self.latent.weight[:, :dim])
+        if self.timed:
+            assert position is not None
+            times = time_features(position, self.time_dim)
+            of_draws = of_draws + stacked_product(times[:, 0], self.latent.weight[:, dim:])
+        on_cpu = features.device.type == "cpu"
+        n_rows = _piece_of(n_samples, n_latents * width) if on_cpu else n_samples
+        logits = features.new_empty(n_blocks, n_samples, n_latents, z.classes.shape[1])
+        buffer = features.new_empty(n_rows, *z.origins.shape[1:], *z.eps.shape[:1], width)
+        for i in range(n_blocks):
+            for start in range(0, n_samples, n_rows):
+                rows = slice(start, start + n_rows)
+                inputs = features[i, rows, None] + rows_of(of_classes[i], z.origins[rows])
+                hidden = torch.add(inputs[:, :, None], of_draws[i], out=buffer[: len(inputs)])
+                latents = hidden.relu_().flatten(1, 2)
+                _some_outputs(self.out, i, latents, z.classes[rows], logits[i, rows])
+        return logits
 
 
 class PaperHead(Head):
@@ -302,8 +359,12 @@ class PaperHead(Head):
         self.dropout = StackedDropout(dropout)
         self.out = dense(half, n_classes)
 
-    def latent_size(self, shared: bool) -> int:
-        return max(self.out.out_features, self.from_latent.out_features)
+    def latent_size(self, own: bool) -> int:
+        return self.from_latent.out_features
+
+    @property
+    def takes_candidates(self) -> bool:  # type: ignore[override]
+        return self.latent_path is None
 
     @property
     def largest(self) -> int:
@@ -316,14 +377,33 @@ class PaperHead(Head):
         if self.latent_path is not None:
             of_all = self.latent_path(z.reshape(len(z), -1, *self.latent_path.image_shape))
             z = of_all.view(*z.shape[:-1], -1)
-        latent = self.latent(z)
+        candidates = isinstance(z, CandidateLatents)
+        latent = self._first_of(z) if candidates else self.latent(z)
         if self.residual is not None:
             latent = latent + self.residual(latent)
         hidden = hidden + self.from_latent(latent)
         if self.time is not None and self.from_time is not None:
             time = self.time(time_features(position, self.time_dim))
             hidden = hidden + self.from_time(time)
-        return self.out(self.dropout(self.fused(hidden)))
+        fused = self.dropout(self.fused(hidden))
+        if not candidates:
+            return self.out(fused)
+        logits = fused.new_empty(*fused.shape[:-1], z.classes.shape[1])
+        for i in range(len(fused)):
+            _some_outputs(self.out, i, fused[i], z.classes, logits[i])
+        return logits
+
+    def _first_of(self, z: CandidateLatents) -> Tensor:
+        """The latent path's first layers."""
+        dense, *rest = self.latent
+        assert isinstance(dense, StackedLinear)
+        assert dense.bias is not None
+        of_classes, of_draws = z.products(dense.weight)
+        of_all = of_classes[:, z.origins, None] + (of_draws + dense.bias[:, None])[:, None, None]
+        latent = of_all.flatten(2, 3)
+        for layer in rest:
+            latent = layer(latent)
+        return latent
 
 
 #: Names a user may give for a head.

@@ -1,0 +1,81 @@
+"""Latents of kernels over each row's likeliest classes: what they have in common is kept apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sknoprop.networks.stacked import stacked_product
+
+__all__ = ["CandidateLatents", "rows_of"]
+
+
+@dataclass(frozen=True)
+class CandidateLatents:
+    """Noised embeddings ``signal * W[c] + noise * eps`` of each row's own classes c.
+
+    Rows have latents of their own, but what a head makes of one first is linear: a product for
+    each class and one for each draw, which rows add up. Nor does a row want logits of all classes.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Class embeddings.
+    origins : Tensor of shape (n_samples, n_origins), int64
+        Classes whose embeddings are noised.
+    classes : Tensor of shape (n_samples, n_candidates), int64
+        Classes whose logits are wanted.
+    signal, noise : Tensor of shape (n_blocks,)
+        One level a block.
+    eps : Tensor of shape (n_draws, embedding_dim)
+        Standard normal draws.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.networks.latents import CandidateLatents
+    >>> classes = torch.tensor([[2, 0], [1, 2]])  # of two rows
+    >>> level, eps = torch.tensor([0.5]), torch.zeros(4, 3)
+    >>> z = CandidateLatents(torch.eye(3), classes, classes, level, level, eps)
+    >>> of_classes, of_draws = z.products(torch.ones(1, 3, 8))
+    >>> of_classes.shape, of_draws.shape
+    (torch.Size([1, 3, 8]), torch.Size([1, 4, 8]))
+    """
+
+    weight: Tensor
+    origins: Tensor
+    classes: Tensor
+    signal: Tensor
+    noise: Tensor
+    eps: Tensor
+
+    def products(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Of latents and a matrix of each block: what each class and each draw adds to them.
+
+        Parameters
+        ----------
+        matrix : Tensor of shape (n_blocks, embedding_dim, n_out)
+
+        Returns
+        -------
+        of_classes : Tensor of shape (n_blocks, n_classes, n_out)
+        of_draws : Tensor of shape (n_blocks, n_draws, n_out)
+        """
+        of_classes = self.signal.view(-1, 1, 1) * stacked_product(self.weight, matrix)
+        return of_classes, self.noise.view(-1, 1, 1) * stacked_product(self.eps, matrix)
+
+
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table, ``table[index]``, in a fraction of the time.
+
+    Parameters
+    ----------
+    table : Tensor of shape (n_rows, width)
+    index : Tensor of shape (...), int64
+
+    Returns
+    -------
+    Tensor of shape (..., width)
+    """
+    return table.index_select(0, index.flatten()).view(*index.shape, -1)
