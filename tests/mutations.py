@@ -126,7 +126,7 @@ def _in_child(root: Path, tests: list[str], answer: Connection) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     first = FirstFailure()
     # Nobody reads the messages that rewritten assertions would have.
-    flags = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-m", "not slow"]
+    flags = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider"]
     status = pytest.main([*flags, *tests], plugins=[first])
     answer.send((int(status), first.name))
 

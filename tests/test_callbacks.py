@@ -176,6 +176,7 @@ def fit_and_die(case, path, epoch, moment):
     torch.save(outcome(clf), path.with_suffix(".outcome"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "deaths"),
     [

@@ -161,6 +161,7 @@ def test_one_sample_a_class(variant):
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     # A thousand classes in 20 dimensions are learnt slowly; all bounds are far above chance.
     # The cut by information takes most of the time where classes are many; not all need it.
@@ -212,6 +213,7 @@ def test_extreme_choices_still_give_probabilities(variant, params):
         np.testing.assert_allclose(proba.sum(1), 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_candidates_are_as_good_as_the_full_kernel(variant, monkeypatch):
     """Forty classes over twenty candidates: not a twentieth of a point of accuracy is lost.
@@ -259,6 +261,7 @@ class LargestArray(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_memory_of_predictions_is_bounded(variant, monkeypatch):
     """However many rows and classes: with more candidates than one go holds, too."""
@@ -294,6 +297,7 @@ def test_memory_of_trajectories_is_bounded(width, monkeypatch):
 # Reproducibility
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [1, 2, 4, 8])
 def test_a_rows_place_makes_no_difference_where_few_are_predicted_at_a_time(n_rows, monkeypatch):
     """With this width and number of features it does where products have two rows."""

@@ -75,6 +75,7 @@ def in_threads(functions):
         return joblib.Parallel(len(functions))(joblib.delayed(run)(f) for f in functions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["dropout", "trajectory", "network", "frozen"])
 def test_predictions_of_one_classifier_in_threads(case, untouched_generators):
     clf = classifier(case).fit(X, Y)
@@ -146,6 +147,7 @@ def answers(method, clf):
         child.join()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_predict_and_fit(method):
@@ -217,6 +219,7 @@ def fresh_workers():
     get_reusable_executor().shutdown(wait=True)
 
 
+@pytest.mark.slow
 def test_a_search_in_workers_shares_the_cores(fresh_workers):
     """Threads times workers are no more than cores; what is found is what one process finds."""
     grid = {"n_jobs": [None, 2], "n_blocks": [2, 3]}

@@ -79,6 +79,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
 
+@pytest.mark.slow
 def test_readme_runs_and_prints_what_it_says(elsewhere, capsys):
     namespace = {"__name__": "README"}
     blocks = list(markdown_blocks(README.read_text()))
@@ -90,6 +91,7 @@ def test_readme_runs_and_prints_what_it_says(elsewhere, capsys):
             assert printed is None or said == printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
 def test_guide_runs(page, elsewhere, capsys):
     namespace = {"__name__": page.stem}

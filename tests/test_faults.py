@@ -76,6 +76,7 @@ def interrupted_at_any_moment():
     assert n_kept > N_SIGNALS // 2, "hardly any of them struck training: a useless test"
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_leaves_a_whole_epoch_or_nothing():
     assert run_apart(interrupted_at_any_moment) == 0
 

@@ -110,6 +110,7 @@ def test_image_models_are_kept(encoder, digits, tmp_path):
     assert isinstance(clf.__getstate__()["blocks_"], dict), "no object of torch's in a pickle"
 
 
+@pytest.mark.slow
 def test_images_train_in_workers_alike(digits):
     X, y = digits
     options = SMALL | {"encoder": "cnn", "early_stopping": True}

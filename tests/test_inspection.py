@@ -109,6 +109,7 @@ def test_a_pipeline_is_seen_through(display, make):
     pd.testing.assert_frame_equal(bare, direct.frame().drop(columns="name", errors="ignore"))
 
 
+@pytest.mark.slow
 def test_importing_inspection_imports_neither_matplotlib_nor_pandas():
     code = "import sys, sknoprop.inspection; print({'matplotlib', 'pandas'} & set(sys.modules))"
     # skorch and joblib may bring pandas by themselves: what counts is what inspection adds.

@@ -119,6 +119,7 @@ def test_cells_of_ours_run(cell, monkeypatch, tmp_path):
     assert record["epoch_s"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_cell_of_each_method_runs(method, monkeypatch):
     if method == "adjoint":

@@ -89,6 +89,7 @@ def test_workers_change_nothing_but_rounding(variant, data):
     )
 
 
+@pytest.mark.slow
 def test_back_ends_agree_bit_for_bit(data):
     found = []
     for backend in ("threading", "loky", "multiprocessing"):
@@ -186,6 +187,7 @@ def test_errors_of_workers_name_the_block(data):
     assert same(state(clf), before)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_an_earlier_fit_and_workers_that_work_again(data):
     """Of groups that are cut off some would have trained longer than others: none is kept."""
     clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
@@ -242,6 +244,7 @@ def _starved(number, *arguments):
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "n_train_draws", "message"),
     [
@@ -263,6 +266,7 @@ def test_a_worker_without_memory_leaves_an_earlier_fit(
     assert clf.n_features_in_ == 4
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_time_only(data, monkeypatch, tmp_path):
     with joblib.parallel_config("threading"):
         expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
@@ -307,6 +311,7 @@ def test_what_cannot_be_trained_apart(options, message, data, monkeypatch):
         clf.set_params(n_jobs=-1, n_blocks=1).fit(*data)  # there is nothing to part
 
 
+@pytest.mark.slow
 def test_many_classes_are_judged_together():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((160, 3)), np.arange(160) % 40
@@ -340,6 +345,7 @@ def test_progress_counts_blocks(data, capsys):
     assert "5/5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dask_cluster(data, monkeypatch, tmp_path):
     """The same blocks, also where a worker is killed: the scheduler asks another one."""
     distributed = pytest.importorskip("distributed")

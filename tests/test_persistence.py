@@ -707,6 +707,7 @@ def loads_or_refuses(path):
     loaded.save(path)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=st.data())
 def test_damaged_bytes(data, saved):
@@ -753,6 +754,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=st.data())
 def test_damaged_documents(data, saved):
@@ -770,6 +772,7 @@ def test_damaged_documents(data, saved):
         saved.write_bytes(original)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=st.data())
 def test_damaged_tensors(data, saved):

@@ -1,6 +1,7 @@
 """A few blocks at a time: the same gradients, in the memory of a few blocks."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ VARIANTS = ["dt", "ct", "fm"]
 
 def batch_of(model, inputs, y):
     weight = torch.linspace(0.5, 1.5, len(y), dtype=torch.float64)
-    return Batch(inputs, y, toy_draws(model, len(y)), weight)
+    draws = toy_draws(model, len(y))
+    return Batch(inputs, y, replace(draws, levels=model.levels(draws.uniform)), weight)
 
 
 def with_masks(model):

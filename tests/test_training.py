@@ -1,6 +1,7 @@
 """The engine: noise, batches, history, faults."""
 
 import signal
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sknoprop import NoPropClassifier
 from sknoprop.model import NoPropModel
 from sknoprop.training import Batches, NoiseSource, TrainingError, states
 from sknoprop.training.seeds import Seeds
+from sknoprop.variants import Levels
 from tests.models import toy_data
 
 SMALL = {"n_blocks": 3, "hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0}
@@ -69,6 +71,17 @@ def test_an_epoch_is_every_row_once(n, batch_size, sizes):
         assert all(batch.draws.eps.shape == (2, len(batch), 2, 3) for batch in parts)
         seen.append(rows.tolist())
     assert seen[0] != seen[1], "shuffled anew"
+
+
+def test_noise_levels_are_those_of_each_batchs_own_draws():
+    """They are computed for many batches at once."""
+    inputs = torch.zeros(30, 1)
+    source = replace(noise_source([0, 1]), levels=lambda u: Levels(u, 2 * u, 3 * u, 4 * u))
+    batches = Batches(inputs, torch.arange(30), 7, torch.Generator().manual_seed(0), source)
+    for batch in batches:
+        fields = astuple(batch.draws.levels)
+        for factor, field in enumerate(fields, 1):
+            assert torch.equal(field, factor * batch.draws.uniform)
 
 
 def test_history_has_epochs_with_one_loss_a_block():

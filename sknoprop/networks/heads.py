@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sknoprop.networks.convolutions import ConvPath
-from sknoprop.networks.latents import CandidateLatents, rows_of
+from sknoprop.networks.latents import CandidateLatents, outputs_of_classes, rows_of
 from sknoprop.networks.stacked import (
     HE_GAIN,
     TORCH_GAIN,
@@ -107,25 +107,6 @@ class Head(nn.Module, ABC):
 def _piece_of(n_samples: int, numbers: int) -> int:
     """Rows of a piece, if one row comes to so many numbers: a power of two, or all."""
     return min(2 ** math.floor(math.log2(max(PIECE // numbers, 1))), n_samples)
-
-
-def _some_outputs(
-    layer: StackedLinear, block: int, x: Tensor, classes: Tensor, out: Tensor
-) -> None:
-    """Outputs of one block's layer for classes of each row's own.
-
-    Parameters
-    ----------
-    layer : StackedLinear
-    block : int
-    x : Tensor of shape (n_samples, n_latents, n_in)
-    classes : Tensor of shape (n_samples, n_candidates), int64
-    out : Tensor of shape (n_samples, n_latents, n_candidates)
-        Where they are put.
-    """
-    assert layer.bias is not None
-    weight = rows_of(layer.weight[block].T.contiguous(), classes)
-    torch.baddbmm(layer.bias[block][classes][:, None], x, weight.mT, out=out)
 
 
 class LightHead(Head):
@@ -263,7 +244,7 @@ class LightHead(Head):
                 inputs = features[i, rows, None] + rows_of(of_classes[i], z.origins[rows])
                 hidden = torch.add(inputs[:, :, None], of_draws[i], out=buffer[: len(inputs)])
                 latents = hidden.relu_().flatten(1, 2)
-                _some_outputs(self.out, i, latents, z.classes[rows], logits[i, rows])
+                outputs_of_classes(self.out, i, latents, z.classes[rows], logits[i, rows])
         return logits
 
 
@@ -390,7 +371,7 @@ class PaperHead(Head):
             return self.out(fused)
         logits = fused.new_empty(*fused.shape[:-1], z.classes.shape[1])
         for i in range(len(fused)):
-            _some_outputs(self.out, i, fused[i], z.classes, logits[i])
+            outputs_of_classes(self.out, i, fused[i], z.classes, logits[i])
         return logits
 
     def _first_of(self, z: CandidateLatents) -> Tensor:

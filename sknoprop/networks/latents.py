@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from sknoprop.networks.stacked import stacked_product
+from sknoprop.networks.stacked import StackedLinear, stacked_product
 
-__all__ = ["CandidateLatents", "rows_of"]
+__all__ = ["CandidateLatents", "outputs_of_classes", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,22 @@ def rows_of(table: Tensor, index: Tensor) -> Tensor:
     Tensor of shape (..., width)
     """
     return table.index_select(0, index.flatten()).view(*index.shape, -1)
+
+
+def outputs_of_classes(
+    layer: StackedLinear, block: int, x: Tensor, classes: Tensor, out: Tensor
+) -> None:
+    """Outputs of one block's layer for classes of each row's own.
+
+    Parameters
+    ----------
+    layer : StackedLinear
+    block : int
+    x : Tensor of shape (n_samples, n_latents, n_in)
+    classes : Tensor of shape (n_samples, n_candidates), int64
+    out : Tensor of shape (n_samples, n_latents, n_candidates)
+        Where they are put.
+    """
+    assert layer.bias is not None
+    weight = rows_of(layer.weight[block].T.contiguous(), classes)
+    torch.baddbmm(layer.bias[block][classes][:, None], x, weight.mT, out=out)
