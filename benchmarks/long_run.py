@@ -16,12 +16,12 @@ number of epochs.
 Appends what it measures to ``benchmarks/results/long_run.json``.
 """
 
+import argparse
 import gc
 import json
 import multiprocessing
 import pickle
 import platform
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -154,8 +154,14 @@ def report(runs):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", metavar="case", help=", ".join(CASES))
+    parser.add_argument("--report", action="store_true", help="print what was measured")
+    options = parser.parse_args()
+    if unknown := [case for case in options.cases if case not in CASES]:
+        parser.error(f"unknown: {unknown}; there are {', '.join(CASES)}")
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    if "--report" not in sys.argv[1:]:
+    if not options.report:
         run = {
             "command": "python benchmarks/long_run.py",
             "machine": f"{platform.machine()}, one thread",
@@ -167,7 +173,7 @@ def main():
             "records": [],
         }
         context = multiprocessing.get_context("spawn")
-        for case in sys.argv[1:] or CASES:
+        for case in options.cases or CASES:
             for name in MODELS:
                 with context.Pool(1) as pool:
                     found = pool.apply(measure, (case, name))

@@ -1,6 +1,6 @@
 """Time and log loss of predictions beside MLPClassifier's, and what reuse of features saves.
 
-    python benchmarks/prediction.py                     # tables, a quarter of an hour
+    python benchmarks/prediction.py                     # tables, twenty minutes
     python benchmarks/prediction.py --root DATA         # images too: steps of a sampler on a CNN
     python benchmarks/prediction.py --report
 
@@ -36,13 +36,15 @@ REPEATS = 2
 WIDTH = 256
 N_TRAIN, N_TEST = 10_000, 100_000
 
-#: What differs from ten blocks, four draws, the default head and one hidden layer.
+#: What differs from ten blocks, two draws, the default head and one hidden layer.
 CASES = {
     "10 blocks": {},
     "1 block": {"n_blocks": 1},
     "5 blocks": {"n_blocks": 5},
     "20 blocks": {"n_blocks": 20},
     "10 blocks, 1 draw": {"n_draws": 1},
+    "10 blocks, 4 draws": {"n_draws": 4},
+    "10 blocks, 16 draws": {"n_draws": 16},
     "10 blocks, two layers": {"hidden_layer_sizes": (WIDTH, WIDTH)},
     "10 blocks, no bins": {"n_bins": 0},
     "10 blocks, the paper's head": {"head": "paper"},

@@ -9,9 +9,9 @@ cancer and wine. Prints tables and writes ``benchmarks/results/samplers.json``. 
 one noise level each: more steps than the five blocks are five.
 """
 
+import argparse
 import json
 import platform
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +114,11 @@ def report(records):
 
 
 if __name__ == "__main__":
-    if "--report" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="print what was measured")
+    if parser.parse_args().report:
         report(json.loads(RESULTS.read_text())["records"])
-        sys.exit()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        main()
+    else:
+        torch.set_num_threads(1)
+        with threadpool_limits(1):
+            main()

@@ -8,6 +8,7 @@ memory layout. Both compute the same. Prints milliseconds and writes
 ``benchmarks/results/stacked_convolutions.json``.
 """
 
+import argparse
 import json
 import platform
 import statistics
@@ -48,6 +49,7 @@ def milliseconds(function):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(N_IMAGES, 1, 28, 28, generator=generator)

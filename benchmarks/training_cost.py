@@ -9,6 +9,7 @@ Also the engine beside a bare loop over the same steps. Writes
 ``benchmarks/results/training_cost.json``.
 """
 
+import argparse
 import json
 import platform
 import time
@@ -92,6 +93,7 @@ def engine_against_bare_loop(X, y, batch_size=128, n_epochs=20):
             n_draws=settings.n_draws,
             dim=model.embedding.dim,
             timed=True,
+            levels=model.levels,
         )
         batches = Batches(rows.inputs, rows.y, batch_size, seeds.generator("order"), noise)
 
@@ -102,11 +104,11 @@ def engine_against_bare_loop(X, y, batch_size=128, n_epochs=20):
             )
             steps = n_epochs * len(batches)
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
-            scale = model.scale()
+            scale, constants = model.scale(), model.constants()
             for _ in range(n_epochs):
                 for batch in batches:
                     optimizer.zero_grad()
-                    losses = model.losses(batch.inputs, batch.y, batch.draws)
+                    losses = model.losses(batch.inputs, batch.y, batch.draws, None, constants)
                     model.objective(losses, scale).backward()
                     optimizer.step()
                     cycle.step()
@@ -117,6 +119,7 @@ def engine_against_bare_loop(X, y, batch_size=128, n_epochs=20):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     X, y = load_digits(return_X_y=True)
     X, _, y, _ = train_test_split(X / 16, y, test_size=450, stratify=y, random_state=0)
     cases = {
