@@ -27,6 +27,7 @@ __all__ = [
     "MIN_LEVELS",
     "block_kernels",
     "candidate_classes",
+    "class_flows",
     "kernel_levels",
     "kernel_probabilities",
     "rows_at_once",
@@ -94,9 +95,7 @@ def kernel_levels(model: NoPropModel) -> Tensor:
     return model.partition.midpoints(math.ceil(MIN_LEVELS / model.partition.n_total))
 
 
-def block_kernels(
-    model: NoPropModel, features: Tensor, eps: Tensor, candidates: Tensor | None = None
-) -> Tensor:
+def block_kernels(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
     """Class kernel of each block, averaged over the levels it owns.
 
     A mean of reversible kernels with one stationary law is again one. Off-diagonal entries are
@@ -108,12 +107,31 @@ def block_kernels(
     features : Tensor of shape (n_blocks, n_samples, width)
     eps : Tensor of shape (n_draws, embedding_dim)
         Noise shared by all rows, classes and blocks.
+
+    Returns
+    -------
+    Tensor of shape (n_blocks, n_samples, n_classes, n_classes)
+    """
+    return kernel_from_flow(class_flows(model, features, eps))
+
+
+def class_flows(
+    model: NoPropModel, features: Tensor, eps: Tensor, candidates: Tensor | None = None
+) -> Tensor:
+    """What leaves each class for each other one: the kernels' off-diagonal entries.
+
+    Parameters
+    ----------
+    model : NoPropModel
+    features : Tensor of shape (n_blocks, n_samples, width)
+    eps : Tensor of shape (n_draws, embedding_dim)
     candidates : Tensor of shape (n_samples, n_candidates), optional
         Classes that the kernel of each row is restricted to; all of them by default.
 
     Returns
     -------
-    Tensor of shape (n_blocks, n_samples, n_candidates, n_candidates)
+    Tensor of shape (n_blocks, n_samples, n_candidates, n_candidates), float64
+        Diagonal entries mean nothing.
     """
     weight = model.embedding.weight
     levels = kernel_levels(model)
@@ -149,7 +167,7 @@ def block_kernels(
     # left as they are, the chain staying where it is instead of going to a class that is none.
     # Either way balance holds between candidates, as each latent has but a factor of its own, and
     # so their stationary law is right up to a factor. Rescaled *rows* would not have it.
-    return kernel_from_flow(flow / (levels.shape[1] * len(eps)))
+    return flow.div_(levels.shape[1] * len(eps))
 
 
 def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +201,9 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
         other classes keep what the first block gave them, see `candidate_classes`.
     """
     if model.embedding.n_classes <= MAX_CANDIDATES:
-        return stationary_distribution(block_kernels(model, features, eps))
+        return stationary_distribution(class_flows(model, features, eps))
     first, candidates = candidate_classes(model, features, eps)
-    law = stationary_distribution(block_kernels(model, features, eps, candidates))
+    law = stationary_distribution(class_flows(model, features, eps, candidates))
     first = first.double()
     first = first / first.sum(-1, keepdim=True)
     mass = first.gather(-1, candidates).sum(-1, keepdim=True)

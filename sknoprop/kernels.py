@@ -205,7 +205,7 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
         # Censor the chain on states 0 .. k-1: steps through k are made direct.
         leave = m[..., k, :k]
         m[..., :k, k] /= _sum_of_classes(leave)[..., None]
-        m[..., :k, :k] += m[..., :k, k, None] * leave[..., None, :]
+        m[..., :k, :k].addcmul_(m[..., :k, k, None], leave[..., None, :])
     law = torch.ones_like(m[..., 0])
     for k in range(1, n):
         law[..., k] = _sum_of_classes(law[..., :k] * m[..., :k, k])
@@ -213,9 +213,13 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
 
 
 def _sum_of_classes(x: Tensor) -> Tensor:
-    # Contiguous: where samples come last in memory, several sums at once may be taken in an order
-    # that depends on where a sample stands, and a prediction must not.
-    return x.contiguous().sum(-1)
+    # One after the other: several sums at once may be taken in an order that depends on where a
+    # sample stands, and a prediction must not.
+    first, *others = x.unbind(-1)
+    total = first.clone()
+    for other in others:
+        total += other
+    return total
 
 
 def retention(kernel: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from sknoprop.defaults import fill_in
 from sknoprop.inference import (
     block_kernels,
     candidate_classes,
+    class_flows,
     kernel_levels,
     kernel_probabilities,
 )
@@ -195,7 +196,7 @@ def test_kernels_over_candidates_keep_the_exact_law(n_draws, conditional):
     model = ExactModel(prior, weight, SCHEDULES["cosine"](), [0.4], conditional=conditional)
     candidates = torch.tensor([[3, 0, 2], [1, 2, 3]])
     law = stationary_distribution(
-        block_kernels(model, torch.zeros(1, 2, 1, dtype=F64), eps, candidates)
+        class_flows(model, torch.zeros(1, 2, 1, dtype=F64), eps, candidates)
     )[0]
     expected = torch.tensor([[0.2, 0.4, 0.3], [0.1, 0.3, 0.2]], dtype=F64)
     torch.testing.assert_close(law, expected / expected.sum(1, keepdim=True))
@@ -272,7 +273,7 @@ def test_candidates_divide_their_mass_anew_and_leave_the_rest(monkeypatch):
         features = model.encoder(inputs)
         found = kernel_probabilities(model, features, eps)
         first, candidates = candidate_classes(model, features, eps)
-        law = stationary_distribution(block_kernels(model, features, eps, candidates))
+        law = stationary_distribution(class_flows(model, features, eps, candidates))
     for row, pair in enumerate(candidates.tolist()):
         rest = [c for c in range(4) if c not in pair]
         for block in range(4):
