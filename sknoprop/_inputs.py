@@ -281,6 +281,7 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
     for name, values in (("X", X), ("y", y)):
         refuse_masked(name, values)
         _refuse_dates(name, values)
+    _refuse_missing_labels(y)
     if isinstance(X, torch.utils.data.Dataset):
         raise TypeError(
             f"X must be an array. Got the data set {type(X).__name__}: wrap it in "
@@ -338,6 +339,23 @@ def _refuse_dates(name: str, values: Any) -> None:
         raise ValueError("X must be numbers. Got dates or times; turn them into numbers first.")
     if np.isnat(np.asarray(values)).any():
         raise ValueError(f"{name} must have no missing labels. Got NaT.")
+
+
+def _refuse_missing_labels(y: Any) -> None:
+    """Raise a ValueError for None, NaN or pandas' NA among labels that are objects.
+
+    They can be neither sorted nor compared, which NumPy says in words of its own.
+    """
+    labels = np.asarray(y) if y is not None else np.empty(0)
+    if labels.dtype != object or labels.ndim == 0:  # what is no array is refused elsewhere
+        return
+    for row, label in enumerate(labels.ravel()):
+        try:
+            missing = label is None or bool(label != label)
+        except (TypeError, ValueError):  # NA is neither like itself nor unlike
+            missing = True
+        if missing:
+            raise ValueError(f"y must have no missing labels. Got {label!r} in row {row}.")
 
 
 def _expected_shape(estimator: Any) -> tuple[int, ...] | None:

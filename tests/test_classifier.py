@@ -553,6 +553,9 @@ def test_bad_parameters(params, message, iris):
         (np.array([["2020-01-01"], ["NaT"]], "M8[s]"), [0, 1], "X must be numbers. Got dates"),
         (pd.DataFrame({"a": pd.to_datetime(["2020", None])}), [0, 1], "X must be numbers"),
         ([[1.0], [2.0], [3.0]], np.array(["2020", "2021", "NaT"], "M8[D]"), "no missing labels"),
+        ([[1.0], [2.0], [3.0]], ["a", "b", None], "no missing labels. Got None in row 2"),
+        ([[1.0], [2.0], [3.0]], np.array(["a", np.nan, "b"], object), "labels. Got nan in row 1"),
+        ([[1.0], [2.0]], pd.array([None, "b"], "string"), "labels. Got <NA> in row 0"),
     ],
     ids=str,
 )
