@@ -344,16 +344,23 @@ def _refuse_dates(name: str, values: Any) -> None:
 def _refuse_missing_labels(y: Any) -> None:
     """Raise a ValueError for None, NaN or pandas' NA among labels that are objects.
 
-    They can be neither sorted nor compared, which NumPy says in words of its own.
+    They can be neither sorted nor compared, which NumPy says in words of its own; and NumPy makes
+    "nan" of one in a list of strings.
     """
-    labels = np.asarray(y) if y is not None else np.empty(0)
-    if labels.dtype != object or labels.ndim == 0:  # what is no array is refused elsewhere
+    labels: np.ndarray = np.asarray(() if y is None else y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    elif labels.dtype.kind == "U" and isinstance(y, list):
+        labels = np.array(y, dtype=object)
+    if labels.dtype != object or labels.ndim != 1:  # what is no array is refused elsewhere
         return
-    for row, label in enumerate(labels.ravel()):
+    for row, label in enumerate(labels):
         try:
             missing = label is None or bool(label != label)
-        except (TypeError, ValueError):  # NA is neither like itself nor unlike
+        except TypeError:  # NA is neither like itself nor unlike
             missing = True
+        except ValueError:  # arrays as labels
+            return
         if missing:
             raise ValueError(f"y must have no missing labels. Got {label!r} in row {row}.")
 

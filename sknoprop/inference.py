@@ -64,21 +64,17 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
         Classes in a row's kernel, with latents of the row's own; by default as many as
         `kernel_probabilities` takes, with latents that rows share if it can be. 1 for trajectories.
     """
-    n_classes = model.embedding.n_classes
-    if n_candidates is not None:
-        size = model.latent_size(own=True)
-    elif n_classes <= MAX_CANDIDATES:
-        size = model.latent_size(own=False)
-    else:
-        size = model.latent_size(own=False, n_candidates=MAX_CANDIDATES)
-    shared = n_candidates is None and n_classes <= MAX_CANDIDATES
-    if n_candidates is None:
-        n_candidates = min(n_classes, MAX_CANDIDATES)
-    latents = n_candidates * n_draws * size
+    n_classes, dim = model.embedding.weight.shape
+    own, many = n_candidates is not None, n_classes > MAX_CANDIDATES
+    n_latents = n_draws * (n_candidates or min(n_classes, MAX_CANDIDATES))
+    size = model.latent_size(own, MAX_CANDIDATES if many and not own else None)
     # What a path of latents makes of them; a kernel's may be the same for all rows.
-    latents += n_draws * (1 if shared else n_candidates) * model.head.largest
+    n_paths = n_latents if own or many else n_draws
     # With few classes and draws the encoder's own layers may be the largest arrays.
-    numbers = model.n_blocks * max(latents, model.encoder.largest)
+    of_block = max(n_latents * size + n_paths * model.head.largest, model.encoder.largest)
+    numbers = model.n_blocks * of_block
+    if many and not own:  # the first pass looks at all classes, and each row has embeddings
+        numbers = max(numbers, model.n_blocks * n_draws * n_classes, MAX_CANDIDATES * dim)
     bound = min(max(LARGEST_ARRAY // numbers, 1), MOST_ROWS)
     size = int(2 ** math.floor(math.log2(bound)))
     # Of two rows the second may be rounded otherwise than the first would be in its place.
@@ -159,8 +155,8 @@ def class_flows(
             else:  # for all samples together
                 z = kernel_latents(rows[:, part], signal, noise, eps).flatten(2, 3)
                 p = model.class_probabilities(features, z, t[:, None, None])
-                # (Both factors are float32 widened, so products are exact, and no row's sums depend
-                # on where it stands.)
+                # (Where both factors are float32 widened, products are exact, and no row's sums
+                # depend on where it stands.)
                 of_all = p.transpose(1, -1).double()  # samples last
                 flow += (shares.double().mT @ of_all).transpose(1, -1)
     # With candidates, probabilities at a latent are given that the class is one of them, or are

@@ -182,7 +182,8 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
     Parameters
     ----------
     kernel : Tensor of shape (..., n_classes, n_classes)
-        Rows sum to one. Only off-diagonal entries are used.
+        Only off-diagonal entries are used. Any factor of them all leaves the law as it is, so
+        rows need not sum to one.
 
     Returns
     -------
@@ -213,8 +214,10 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
 
 
 def _sum_of_classes(x: Tensor) -> Tensor:
-    # One after the other: several sums at once may be taken in an order that depends on where a
-    # sample stands, and a prediction must not.
+    # Several sums at once may be taken in an order that depends on where a sample stands, and a
+    # prediction must not. Few classes are added one after the other, the sums next to each other.
+    if x.shape[-1] > 32:
+        return x.contiguous().sum(-1)
     first, *others = x.unbind(-1)
     total = first.clone()
     for other in others:

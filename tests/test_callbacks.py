@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -97,6 +98,51 @@ def test_a_fit_that_was_cut_off_twice_ends_as_if_it_had_not(case, tmp_path):
     assert_same(outcome(clf), expected)
     assert seen.numbers == list(range(4 + (cut.epoch == 4), clf.n_iter_ + 1))
     assert os.listdir(tmp_path) == []
+
+
+class Looking(Callback):
+    """Asks the model at each epoch's end, as it then is."""
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        assert not net.module_.training
+        with torch.no_grad():
+            net.module_.encoder(dataset_train.inputs)
+
+
+class Steps(Callback):
+    """Counts steps, and brings another callback that does."""
+
+    def __init__(self, others=()):
+        self.n_steps, self.others = 0, others
+
+    def on_train_begin(self, net, **kwargs):
+        net.callbacks_ += [(str(i), other) for i, other in enumerate(self.others)]
+
+    def on_batch_end(self, net, **kwargs):
+        self.n_steps += 1
+
+
+def test_a_callback_that_looks_changes_nothing():
+    X, y = toy_data()
+    options = {"n_blocks": 2, "hidden_layer_sizes": (8, 8), "max_iter": 3, "random_state": 0}
+    plain = NoPropClassifier(**options).fit(X, y)
+    seen = NoPropClassifier(**options, callbacks=[Looking()]).fit(X, y)
+    np.testing.assert_array_equal(seen.predict_proba(X), plain.predict_proba(X))
+
+
+def test_steps_are_told_to_those_who_look_at_them(monkeypatch):
+    late = Steps()
+    first = Steps([late])
+    told = []
+    notify = NeuralNet.notify
+    monkeypatch.setattr(
+        NeuralNet, "notify", lambda net, event, **kw: (told.append(event), notify(net, event, **kw))
+    )
+    clf = NoPropClassifier(n_blocks=2, max_iter=3, batch_size=10, callbacks=[first])
+    clf.fit(*toy_data())
+    assert first.n_steps == late.n_steps == 12
+    assert told.count("on_batch_end") == 12
+    assert "on_batch_begin" not in told, "nobody looks at it, and telling costs time"
 
 
 class Epochs(Callback):

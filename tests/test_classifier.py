@@ -280,6 +280,20 @@ def test_memory_of_predictions_is_bounded(variant, monkeypatch):
         np.testing.assert_array_equal(method(X[:3]), found[:, :3])
 
 
+@pytest.mark.parametrize("head", ["light", "paper"])
+def test_memory_of_candidates_is_bounded(head, monkeypatch):
+    """The first pass looks at all classes, and embeddings of candidates have as many numbers."""
+    X, y = toy_data(n=400, n_classes=200)
+    clf, X = small("dt", head=head, max_iter=1, n_blocks=2).fit(X, y), X[:40]
+    expected = clf.predict_proba(X)
+    bound = 2**17
+    monkeypatch.setattr("sknoprop.inference.LARGEST_ARRAY", bound)
+    with LargestArray() as largest:
+        found = clf.predict_proba(X)
+    assert bound / 4 < largest.numbers <= bound
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("width", [8, 64])
 def test_memory_of_trajectories_is_bounded(width, monkeypatch):
     """Latents are a row's own there, and so is what a head makes of them."""
@@ -556,6 +570,8 @@ def test_bad_parameters(params, message, iris):
         ([[1.0], [2.0], [3.0]], ["a", "b", None], "no missing labels. Got None in row 2"),
         ([[1.0], [2.0], [3.0]], np.array(["a", np.nan, "b"], object), "labels. Got nan in row 1"),
         ([[1.0], [2.0]], pd.array([None, "b"], "string"), "labels. Got <NA> in row 0"),
+        ([[1.0], [2.0], [3.0]], ["a", np.nan, "b"], "labels. Got nan in row 1"),
+        ([[1.0], [2.0], [3.0]], [["a", "b"], ["a", None], ["b", "b"]], "1d array"),
     ],
     ids=str,
 )

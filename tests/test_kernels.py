@@ -250,6 +250,10 @@ def test_candidates_have_the_probabilities_that_all_classes_have(choice, variant
         model, inputs, _ = toy_model(6, variant=variant, **choice)
         model.eval()
     rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # biases and moments start out as if they were not there
+        for name, tensor in model.head.state_dict().items():
+            draw = torch.rand(tensor.shape, generator=rng, dtype=torch.float64) + 0.5
+            tensor.copy_(draw if name.endswith("var") else draw - 1.0)
     weight, eps = model.embedding.weight, torch.randn(3, model.embedding.dim, generator=rng)
     classes = torch.stack([torch.randperm(6, generator=rng)[:4] for _ in inputs])
     t = kernel_levels(model)[:, 0]

@@ -98,9 +98,11 @@ class Head(nn.Module, ABC):
         position : Tensor broadcastable to (n_blocks, n_samples, n_latents), or None
             Times relative to the blocks' intervals; None if each block owns a single level.
 
+            A `CandidateLatents` has one level a block: ``(n_blocks, 1, 1)``.
+
         Returns
         -------
-        Tensor of shape (n_blocks, n_samples, n_latents, n_classes)
+        Tensor of shape (n_blocks, n_samples, n_latents, n_classes or n_candidates)
         """
 
 
@@ -238,13 +240,16 @@ class LightHead(Head):
         n_rows = _piece_of(n_samples, n_latents * width) if on_cpu else n_samples
         logits = features.new_empty(n_blocks, n_samples, n_latents, z.classes.shape[1])
         buffer = features.new_empty(n_rows, *z.origins.shape[1:], *z.eps.shape[:1], width)
+        table, bias = self.out.weight.mT.contiguous(), self.out.bias
+        assert bias is not None
         for i in range(n_blocks):
             for start in range(0, n_samples, n_rows):
                 rows = slice(start, start + n_rows)
                 inputs = features[i, rows, None] + rows_of(of_classes[i], z.origins[rows])
                 hidden = torch.add(inputs[:, :, None], of_draws[i], out=buffer[: len(inputs)])
                 latents = hidden.relu_().flatten(1, 2)
-                outputs_of_classes(self.out, i, latents, z.classes[rows], logits[i, rows])
+                classes = z.classes[rows]
+                outputs_of_classes(table[i], bias[i], latents, classes, logits[i, rows])
         return logits
 
 
@@ -370,8 +375,10 @@ class PaperHead(Head):
         if not candidates:
             return self.out(fused)
         logits = fused.new_empty(*fused.shape[:-1], z.classes.shape[1])
+        table, bias = self.out.weight.mT.contiguous(), self.out.bias
+        assert bias is not None
         for i in range(len(fused)):
-            outputs_of_classes(self.out, i, fused[i], z.classes, logits[i])
+            outputs_of_classes(table[i], bias[i], fused[i], z.classes, logits[i])
         return logits
 
     def _first_of(self, z: CandidateLatents) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sknoprop.networks.stacked import StackedLinear, stacked_product
+from sknoprop.networks.stacked import stacked_product
 
 __all__ = ["CandidateLatents", "outputs_of_classes", "rows_of"]
 
@@ -83,19 +83,18 @@ def rows_of(table: Tensor, index: Tensor) -> Tensor:
 
 
 def outputs_of_classes(
-    layer: StackedLinear, block: int, x: Tensor, classes: Tensor, out: Tensor
+    table: Tensor, bias: Tensor, x: Tensor, classes: Tensor, out: Tensor
 ) -> None:
     """Outputs of one block's layer for classes of each row's own.
 
     Parameters
     ----------
-    layer : StackedLinear
-    block : int
+    table : Tensor of shape (n_classes, n_in)
+        The layer's weights, a row a class.
+    bias : Tensor of shape (n_classes,)
     x : Tensor of shape (n_samples, n_latents, n_in)
     classes : Tensor of shape (n_samples, n_candidates), int64
     out : Tensor of shape (n_samples, n_latents, n_candidates)
         Where they are put.
     """
-    assert layer.bias is not None
-    weight = rows_of(layer.weight[block].T.contiguous(), classes)
-    torch.baddbmm(layer.bias[block][classes][:, None], x, weight.mT, out=out)
+    torch.baddbmm(bias[classes][:, None], x, rows_of(table, classes).mT, out=out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dis
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,22 +95,15 @@ class BlockNet(NeuralNet):
     * ``train_loss_best`` and ``valid_loss_best``: whether they are the lowest so far.
     """
 
+    #: Of `STEP_EVENTS` those that no callback does anything with, in this epoch.
+    unheard_: Collection[str] = ()
+
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return [("epoch_timer", EpochTimer())]
 
     def initialize_history(self) -> BlockNet:
         self.history_ = Epochs()
-        return self
-
-    def initialize_callbacks(self) -> BlockNet:
-        super().initialize_callbacks()
-        # Few callbacks look at single steps, and telling the others takes longer than it seems.
-        self.unheard_ = {
-            event
-            for event in STEP_EVENTS
-            if all(_is_inherited(callback, event) for _, callback in self.callbacks_)
-        }
         return self
 
     def get_split_datasets(self, X: Course, y: None = None, **fit_params: Any) -> tuple:
@@ -199,9 +192,7 @@ class BlockNet(NeuralNet):
     def run_single_epoch(  # type: ignore[no-untyped-def]
         self, iterator, training, prefix, step_fn, **fit_params
     ):
-        # Going through all modules takes as long as a step of a small model.
-        if self.module_.training != training and iterator is not None:
-            self._set_training(training)
+        self._set_training(training)
         if training:
             self._train_epoch(iterator, step_fn, **fit_params)
         else:
@@ -211,6 +202,12 @@ class BlockNet(NeuralNet):
         # Totals stay on the device; reading them each step would make the host wait.
         total = torch.zeros((), device=self.scale_.device, dtype=self.scale_.dtype)
         blocks = torch.zeros_like(self.scale_)
+        # Few callbacks look at single steps, and telling the others takes longer than it seems.
+        self.unheard_ = [
+            event
+            for event in STEP_EVENTS
+            if all(_is_inherited(callback, event) for _, callback in self.callbacks_)
+        ]
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
         for number, batch in enumerate(batches, 1):
             self.notify("on_batch_begin", batch=batch, training=True)
