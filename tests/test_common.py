@@ -8,16 +8,19 @@ from sknoprop import NoPropClassifier
 #: Small, so that a few hundred fits take a minute; nothing else differs from the defaults.
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (16,), "max_iter": 12}
 
+#: Epochs until the loss stays: a check that wants 1,000 of them then takes a second, not ten.
+UNTIL_IT_STAYS = SMALL | {"learning_rate": "constant", "n_iter_no_change": 3}
+
 ESTIMATORS = [
-    NoPropClassifier(variant, embedding=embedding, embedding_dim=4, **SMALL)
+    NoPropClassifier(variant, embedding=embedding, embedding_dim=4, **settings)
     for variant in ("dt", "ct", "fm")
-    for embedding in ("one-hot", "learned")
+    for embedding, settings in (("one-hot", SMALL), ("learned", UNTIL_IT_STAYS))
 ]
 # The remaining choices, spread over the variants.
 ESTIMATORS += [
-    NoPropClassifier("dt", embedding="prototype", inference="trajectory", **SMALL),
-    NoPropClassifier("ct", schedule="learned", inference="trajectory", **SMALL),
-    NoPropClassifier("fm", parameterization="velocity", head="paper", **SMALL),
+    NoPropClassifier("dt", embedding="prototype", inference="trajectory", **UNTIL_IT_STAYS),
+    NoPropClassifier("ct", schedule="learned", inference="trajectory", **UNTIL_IT_STAYS),
+    NoPropClassifier("fm", parameterization="velocity", head="paper", **UNTIL_IT_STAYS),
 ]
 
 #: Checks that may fail, with the reason; MLPClassifier declares the same one.
@@ -34,6 +37,7 @@ def expected_failures(estimator):
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning:sklearn")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

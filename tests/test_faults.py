@@ -262,5 +262,5 @@ def test_too_little_memory_for_one_row_says_what_takes_less(monkeypatch):
     X, y = toy_data(60)
     clf = NoPropClassifier(**SMALL).fit(X, y)
     monkeypatch.setattr("sknoprop.classifier.kernel_probabilities", too_little_memory_above(0))
-    with pytest.raises(MemoryError, match=r"one row at a time.*n_draws \(now 4\).*no room"):
+    with pytest.raises(MemoryError, match=r"one row at a time.*n_draws \(now 2\).*no room"):
         clf.predict_proba(X)
