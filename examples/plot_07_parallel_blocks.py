@@ -71,9 +71,10 @@ plt.show()
 # halves at once take about as long as one whole, and what else the machine does decides which is
 # ahead.
 #
-# When does it pay, then? Measured on two cores: six blocks on 60,000 rows, with hidden layers of 512
-# units, took 69 s in one process and 38 s with two workers, 1.79 times as fast (1.73 to 2.21 in three
-# trials); of 128 units 1.42 times (``python benchmarks/workers.py``, see :doc:`/measurements`). So:
+# When does it pay, then? Measured on two cores: six blocks on 60,000 rows, with hidden layers of
+# 512 units, took 69 s in one process and 38 s with two workers, 1.79 times as fast (1.73 to 2.21
+# in three trials); of 128 units 1.42 times (``python benchmarks/workers.py``, see
+# :doc:`/measurements`). So:
 #
 # - A fit of a few seconds is not worth the workers' start. From some ten seconds on they may pay.
 # - The gain stays below the number of workers: two halves cost more than one stacked whole, and
