@@ -124,7 +124,7 @@ class Parameterization(ABC):
         """
 
     @abstractmethod
-    def velocity_error(
+    def error(
         self,
         logits: Tensor,
         t: Tensor,
@@ -133,7 +133,10 @@ class Parameterization(ABC):
         u: Tensor,
         eps: Tensor,
     ) -> Tensor:
-        """Difference between the predicted velocity and the path's own, ``m' u + s' eps``.
+        """Difference of what the network gives from what it should: a label or a velocity.
+
+        The label is `u`, the path's own velocity ``m' u + s' eps``. The error in velocity is this
+        one times the root of `velocity_scale`.
 
         Parameters
         ----------
@@ -154,7 +157,7 @@ class Parameterization(ABC):
 
     @abstractmethod
     def velocity_scale(self, t: Tensor, schedule: Schedule) -> Tensor:
-        """Squared factor by which `velocity_error` exceeds the error of what is predicted.
+        """Squared factor by which the error in velocity exceeds `error`.
 
         Parameters
         ----------
@@ -190,16 +193,12 @@ class LabelParameterization(Parameterization):
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return softmax(logits)
 
-    def velocity_error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
-        # v - v* = (u_hat - u) / s, whatever the noise
-        return self._gain(t, schedule) * (torch.softmax(logits, -1) @ weight - u)
+    def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
+        return torch.softmax(logits, -1) @ weight - u
 
     def velocity_scale(self, t, schedule):  # type: ignore[no-untyped-def]
-        return self._gain(t, schedule) ** 2
-
-    @staticmethod
-    def _gain(t: Tensor, schedule: Schedule) -> Tensor:
-        return schedule.noise(t).reciprocal().clamp_max(MAX_GAIN)
+        # v - v* = (u_hat - u) / s, whatever the noise
+        return schedule.noise(t).reciprocal().clamp_max(MAX_GAIN) ** 2
 
 
 class VelocityParameterization(Parameterization):
@@ -230,7 +229,7 @@ class VelocityParameterization(Parameterization):
         label = self.label(logits, z, t, weight, schedule)
         return project_to_simplex(label @ torch.linalg.pinv(weight))
 
-    def velocity_error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
+    def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         signal_rate, noise_rate = schedule.velocity_coefficients(t)
         return logits @ weight - (signal_rate * u + noise_rate * eps)
 

@@ -353,11 +353,12 @@ class FlowMatching(Variant):
         return (1.0, 1.0) if trained else super().readout_level(schedule, trained)
 
     def _weight(self, path, t):  # type: ignore[no-untyped-def]
-        return path.partition.span.length[:, None, None]
+        scale = path.parameterization.velocity_scale(t, path.schedule)
+        return path.partition.span.length[:, None, None] * scale
 
     def denoising_loss(self, path, weight, logits, z, levels, u, eps):  # type: ignore[no-untyped-def]
         t = levels.t[..., None]
-        error = path.parameterization.velocity_error(logits, t, weight, path.schedule, u, eps)
+        error = path.parameterization.error(logits, t, weight, path.schedule, u, eps)
         return levels.weight * error.square().sum(-1)
 
     def scale(self, path):  # type: ignore[no-untyped-def]

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from sknoprop.networks import HEADS, Encoder, NumberEncoding
-from sknoprop.networks.heads import time_features
 from sknoprop.networks.stacked import (
     NARROW,
     StackedBatchNorm,
@@ -15,6 +14,7 @@ from sknoprop.networks.stacked import (
     stacked_product,
     take_blocks,
 )
+from sknoprop.networks.times import time_features
 
 
 def generators(n, first=0):
@@ -294,8 +294,10 @@ def test_the_papers_network_starts_as_torchs_own_layers(timed):
 
 
 def test_time_features_tell_times_apart():
-    features = time_features(torch.linspace(0, 1, 50), 8)
-    assert features.shape == (50, 8)
+    times = torch.linspace(0, 1, 50)
+    features = time_features(times, 8)
+    angles = np.outer(times.double(), np.arange(1, 5) * np.pi / 2)
+    np.testing.assert_allclose(features, np.hstack([np.sin(angles), np.cos(angles)]), atol=1e-6)
     assert torch.cdist(features, features).add(torch.eye(50) * 9).min() > 0.01
 
 

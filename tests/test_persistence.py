@@ -677,7 +677,7 @@ def test_long_names_of_classes():
 
 
 FUZZ = settings(
-    max_examples=700 * int(os.environ.get("SKNOPROP_FUZZ", "1")),
+    max_examples=250 * int(os.environ.get("SKNOPROP_FUZZ", "1")),
     deadline=None,
     # That examples are slow to make says how busy the machine is.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -259,7 +259,7 @@ def test_horizon_ends_where_noise_does():
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 @pytest.mark.parametrize("kind", sorted(PARAMETERIZATIONS))
 def test_label_and_velocity_say_the_same(name, kind):
-    """velocity_error equals the difference of the two velocities, whatever is predicted."""
+    """The scaled error is the difference of the two velocities, whatever is predicted."""
     schedule = SCHEDULES[name]().double().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     logits, eps = (torch.randn(6, 3, generator=generator, dtype=F64) for _ in range(2))
@@ -270,8 +270,8 @@ def test_label_and_velocity_say_the_same(name, kind):
     form = PARAMETERIZATIONS[kind]()
     label = form.label(logits, z, t, weight, schedule)
     difference = velocity(schedule, z, label, t) - velocity(schedule, z, u, t)
-    error = form.velocity_error(logits, t, weight, schedule, u, eps)
-    torch.testing.assert_close(error, difference)
+    error = form.error(logits, t, weight, schedule, u, eps)
+    torch.testing.assert_close(form.velocity_scale(t, schedule).sqrt() * error, difference)
 
 
 def test_straight_line_extrapolates_as_the_paper():

@@ -24,31 +24,13 @@ from sknoprop.networks.stacked import (
     StackedLinear,
     stacked_product,
 )
+from sknoprop.networks.times import time_features
 
-__all__ = ["HEADS", "Head", "LightHead", "PaperHead", "time_features"]
+__all__ = ["HEADS", "Head", "LightHead", "PaperHead"]
 
 #: Numbers that are worked on at a time where no gradients are kept: 2 MB in float32, which stays
 #: in a core's cache from the sum to the product.
 PIECE = 2**19
-
-
-def time_features(position: Tensor, dim: int) -> Tensor:
-    """Positional embedding of a time: ``sin`` and ``cos`` of its multiples by pi / 2.
-
-    Parameters
-    ----------
-    position : Tensor of shape (...)
-        Where in its block's interval a time lies, from 0 to 1.
-    dim : int
-        Even.
-
-    Returns
-    -------
-    Tensor of shape (..., dim)
-    """
-    multiples = torch.arange(1, dim // 2 + 1, device=position.device, dtype=position.dtype)
-    angles = position.unsqueeze(-1) * (0.5 * math.pi * multiples)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class Head(nn.Module, ABC):
