@@ -91,6 +91,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_signature": False,
     "min_reported_time": 0,
+    "parallel": 2,
     "plot_gallery": True,
 }
 
