@@ -108,13 +108,16 @@ def block_kernels(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
     -------
     Tensor of shape (n_blocks, n_samples, n_classes, n_classes)
     """
-    return kernel_from_flow(class_flows(model, features, eps))
+    n_levels = kernel_levels(model).shape[1]
+    return kernel_from_flow(class_flows(model, features, eps) / (n_levels * len(eps)))
 
 
 def class_flows(
     model: NoPropModel, features: Tensor, eps: Tensor, candidates: Tensor | None = None
 ) -> Tensor:
-    """What leaves each class for each other one: the kernels' off-diagonal entries.
+    """What leaves each class for each other one, summed over levels and draws.
+
+    Divided by their number, the same for all blocks, these are the kernels' off-diagonal entries.
 
     Parameters
     ----------
@@ -140,8 +143,10 @@ def class_flows(
     at_once = max(LARGEST_ARRAY // (n_blocks * n_samples * len(eps) * size), 1)
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
-    shape = n_blocks, n_candidates, n_candidates, n_samples
-    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).transpose(1, -1)
+    flow = None
+    if candidates is not None:
+        shape = n_blocks, n_candidates, n_candidates, n_samples
+        flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).transpose(1, -1)
     for t in levels.unbind(1):
         signal, noise = model.schedule.signal(t), model.schedule.noise(t)
         for start in range(0, n_candidates, at_once):
@@ -150,6 +155,7 @@ def class_flows(
             if candidates is not None:
                 level = weight, candidates[:, part], candidates, signal, noise, eps
                 p = model.class_probabilities(features, CandidateLatents(*level), t[:, None, None])
+                assert flow is not None
                 for own, share, answer in zip(flow, shares, p, strict=True):  # as caches are small
                     own += share.double().mT @ answer.double()
             else:  # for all samples together
@@ -158,12 +164,14 @@ def class_flows(
                 # (Where both factors are float32 widened, products are exact, and no row's sums
                 # depend on where it stands.)
                 of_all = p.transpose(1, -1).double()  # samples last
-                flow += (shares.double().mT @ of_all).transpose(1, -1)
+                more = (shares.double().mT @ of_all).transpose(1, -1)
+                flow = more if flow is None else flow.add_(more)
     # With candidates, probabilities at a latent are given that the class is one of them, or are
     # left as they are, the chain staying where it is instead of going to a class that is none.
     # Either way balance holds between candidates, as each latent has but a factor of its own, and
     # so their stationary law is right up to a factor. Rescaled *rows* would not have it.
-    return flow.div_(levels.shape[1] * len(eps))
+    assert flow is not None
+    return flow
 
 
 def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
