@@ -55,7 +55,11 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,  # of products while training; what is learnt is float32
+}
 
 
 class _Names(StrOptions):
@@ -345,7 +349,7 @@ def built_with(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndarray:
+def check_embedding_array(embedding: Any, n_classes: int, dtype: torch.dtype) -> np.ndarray:
     """An embedding matrix of the user's in the dtype of the model, checked in it.
 
     Raises
@@ -354,11 +358,12 @@ def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndar
         If it is not a finite matrix with one distinct row a class.
     """
     refuse_masked("The 'embedding' parameter of NoPropClassifier", embedding)
+    name = str(dtype).removeprefix("torch.")
     try:
         if np.iscomplexobj(embedding):  # numpy would warn, and drop a part
             raise TypeError("got complex numbers")
         with np.errstate(over="ignore"):  # said below
-            array = np.asarray(embedding, dtype=np.float64).astype(dtype)
+            array = np.asarray(embedding, dtype=np.float64).astype(name)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"The 'embedding' parameter of NoPropClassifier must be numeric: {error}"
@@ -371,12 +376,12 @@ def check_embedding_array(embedding: Any, n_classes: int, dtype: str) -> np.ndar
         )
     if not np.isfinite(array).all():
         raise ValueError(
-            f"The 'embedding' parameter of NoPropClassifier must be finite in {dtype}. Got NaN, "
+            f"The 'embedding' parameter of NoPropClassifier must be finite in {name}. Got NaN, "
             "infinity or a number too large."
         )
     if len(np.unique(array, axis=0)) < n_classes:
         raise ValueError(
-            f"The 'embedding' parameter of NoPropClassifier must have distinct rows in {dtype}: "
+            f"The 'embedding' parameter of NoPropClassifier must have distinct rows in {name}: "
             "two classes with one embedding cannot be told apart. Got equal rows."
         )
     return array

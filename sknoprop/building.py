@@ -219,7 +219,7 @@ def _embedding(
     choice = params["embedding"]
     if not isinstance(choice, str):
         return fixed_embedding(
-            torch.tensor(check_embedding_array(choice, n_classes, params["dtype"]))
+            torch.tensor(check_embedding_array(choice, n_classes, DTYPES[params["dtype"]]))
         )
     if choice == "one-hot":
         return one_hot_embedding(n_classes)

@@ -36,6 +36,7 @@ from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
 from sknoprop.fitting import (
     Data,
+    check_precision,
     fit_model,
     hold_out,
     memory_errors,
@@ -240,8 +241,10 @@ default="auto"
     device : str or torch.device, default="auto"
         Where to train. "auto" takes a CUDA device if there is one, else the CPU.
 
-    dtype : {"float32", "float64"}, default="float32"
-        Precision of training and prediction.
+    dtype : {"float32", "float64", "bfloat16"}, default="float32"
+        Precision of training and prediction. With "bfloat16" the networks' products are rounded to it
+        in training (automatic mixed precision), which GPUs and some CPUs do faster and others
+        slower; parameters, losses and predictions are float32.
 
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
@@ -592,7 +595,9 @@ default="auto"
         THREADS.ensure_usable()
         self._validate_params()
         check_parameters(self.get_params(deep=False))
-        return resolve_device(self.device)
+        device = resolve_device(self.device)
+        check_precision(self.dtype, device)
+        return device
 
     def _validation_data(
         self, X_val: Any, y_val: Any, classes: np.ndarray, factors: np.ndarray | None

@@ -37,6 +37,7 @@ from sknoprop.training.seeds import Seeds
 
 __all__ = [
     "Data",
+    "check_precision",
     "fit_model",
     "hold_out",
     "memory_errors",
@@ -45,6 +46,9 @@ __all__ = [
     "training_settings",
     "weighted_data",
 ]
+
+#: What products are rounded to in training, by the names of `dtype` that ask for it.
+LOW_PRECISION = {"bfloat16": torch.bfloat16}
 
 #: Numbers of raw inputs that are prepared at once, about.
 CHUNK_NUMBERS = 2**25
@@ -140,6 +144,19 @@ def hold_out(data: Data, fraction: float, seeds: Seeds) -> tuple[Data, Data]:
     return data.take(np.sort(np.concatenate([rest, kept]))), data.take(np.sort(held))
 
 
+def check_precision(dtype: str, device: torch.device) -> None:
+    """Raise a ValueError if a device cannot train in a precision."""
+    if (low := LOW_PRECISION.get(dtype)) is None:
+        return
+    try:
+        torch.autocast(device.type, low).__enter__().__exit__(None, None, None)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The 'dtype' parameter of NoPropClassifier must be 'float32' or 'float64' on {device}. "
+            f"Got {dtype!r} instead: {error}"
+        ) from error
+
+
 def training_settings(params: dict[str, Any], streaming: bool = False) -> Settings:
     """How to train by filled-in parameters; a stream has one epoch of constant step size."""
     one_cycle = params["learning_rate"] == "one-cycle" and not streaming
@@ -153,6 +170,7 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         n_epochs=n_epochs,
         batch_size=params["batch_size"],
         n_draws=params["n_train_draws"],
+        products=LOW_PRECISION.get(params["dtype"]),
         blocks_at_once=params["blocks_at_once"],
         early_stopping=params["early_stopping"] and not streaming,
         tol=params["tol"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +81,10 @@ class NoPropModel(nn.Module):
     loss_weight : float
         eta, the factor of the denoising term.
     """
+
+    #: What the networks' products are rounded to, if not to the dtype of the parameters. Set while
+    #: training and only then.
+    products: torch.dtype | None = None
 
     def __init__(
         self,
@@ -252,7 +257,7 @@ class NoPropModel(nn.Module):
         # In the interval a block was made for, the uniform draw is the time's position.
         whole = self.partition.n_split == 1 and not self.variant.single_level
         position = draws.uniform if whole else self.position(levels.t)
-        logits = self.head(self.encoder(inputs), z, position)
+        logits = self._logits(inputs, z, position)
         loss = self.variant.denoising_loss(path, weight, logits, z, levels, u[:, None], draws.eps)
         blocks = self.loss_weight * mean_over_rows(loss, sample_weight)
         readout = zero = blocks.new_zeros(())
@@ -274,6 +279,13 @@ class NoPropModel(nn.Module):
             divergence = prior_divergence(self.schedule, u)
             prior = mean_over_rows(divergence[None, :, None], sample_weight)[0]
         return Losses(blocks, readout, prior)
+
+    def _logits(self, inputs: Tensor, z: Tensor, position: Tensor | None) -> Tensor:
+        # Of the networks alone: levels, latents and losses stay in full precision.
+        low = torch.autocast(z.device.type, self.products) if self.products else nullcontext()
+        with low:
+            logits: Tensor = self.head(self.encoder(inputs), z, position)
+        return logits.to(z.dtype)
 
     def objective(self, losses: Losses, scale: Tensor) -> Tensor:
         """What the optimiser minimises.

@@ -502,6 +502,7 @@ class Calls(RuleBasedStateMachine):
                 {"embedding": "learned"},
                 {"embedding": "one-hot"},
                 {"dtype": "float64"},
+                {"dtype": "bfloat16"},
                 {"class_weight": {0: 2.0}},
                 {"batch_size": 7},
                 {"random_state": 1},

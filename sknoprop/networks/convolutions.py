@@ -132,7 +132,8 @@ class _Dropout(StackedDropout):
             return list(images)
         thinned = []
         for x, generator in zip(images, self.own_generators(), strict=True):
-            mask = x.new_empty(-(-len(x) // self.rows_per_mask), *x.shape[1:])
+            shape = -(-len(x) // self.rows_per_mask), *x.shape[1:]
+            mask = x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32))
             mask = mask.uniform_(generator=generator).ge_(self.p).div_(1.0 - self.p)
             thinned.append(x * mask.repeat_interleave(self.rows_per_mask, 0)[: len(x)])
         return thinned

@@ -53,7 +53,7 @@ class _Narrow(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        x, weight = ctx.saved_tensors
+        x, weight = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)  # lower by autocast
         of_addend = grad.sum_to_size(ctx.shape) if ctx.needs_input_grad[0] else None
         of_x = torch.bmm(grad, weight.mT) if ctx.needs_input_grad[1] else None
         return of_addend, of_x, torch.bmm(grad.mT, x).mT
@@ -226,7 +226,7 @@ class StackedBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x` of shape ``(n_blocks, ..., n_features)``."""
         n_blocks, n_features = self.weight.shape
-        rows = x.reshape(n_blocks, -1, n_features)
+        rows = x.reshape(n_blocks, -1, n_features).to(self.weight.dtype)  # moments in full
         n_rows = rows.shape[1]
         # A batch of one row has no variance to learn from: it is normalised as in prediction.
         if self.training and n_rows > 1:
@@ -278,7 +278,8 @@ class StackedDropout(nn.Module):
             return x
         n_blocks, n_samples, _, n_features = x.shape
         n_masks = -(-n_samples // self.rows_per_mask)
-        mask = x.new_empty(n_blocks, n_masks, 1, n_features)
+        dtype = torch.promote_types(x.dtype, torch.float32)  # few numbers are in bfloat16
+        mask = x.new_empty(n_blocks, n_masks, 1, n_features, dtype=dtype)
         for own, generator in zip(mask, self.own_generators(), strict=True):
             own.uniform_(generator=generator)
         mask = mask.ge_(self.p).div_(1.0 - self.p)

@@ -56,6 +56,8 @@ class Settings:
     n_epochs: int
     batch_size: int
     n_draws: int
+    products: torch.dtype | None = None
+    """What products are rounded to in training, see `NoPropModel.products`."""
     blocks_at_once: int | None = None
     """Blocks whose gradients are taken together, see `sknoprop.training.slices`; None for all."""
     early_stopping: bool = False
@@ -172,6 +174,7 @@ def train(
             # What was kept before stays, unless this training finds better.
             stopping.update(validation.log_loss(model.eval())[0])
     try:
+        model.products = settings.products
         for dropout in dropouts:
             dropout.generators = masks
         for network in networks:
@@ -189,6 +192,7 @@ def train(
         )
         net.partial_fit(course, None)
     finally:
+        model.products = None
         for dropout in dropouts:
             dropout.generators = None
         for network in networks:
