@@ -239,12 +239,13 @@ default="auto"
         whose process was killed goes on to the last bit.
 
     device : str or torch.device, default="auto"
-        Where to train. "auto" takes a CUDA device if there is one, else the CPU.
+        Where to train. "auto" takes a CUDA device if there is one, else the CPU. With `n_jobs`
+        "auto" and "cuda" spread blocks over all GPUs, "cuda:1" does not.
 
     dtype : {"float32", "float64", "bfloat16"}, default="float32"
-        Precision of training and prediction. With "bfloat16" the networks' products are rounded to it
-        in training (automatic mixed precision), which GPUs and some CPUs do faster and others
-        slower; parameters, losses and predictions are float32.
+        Precision of training and prediction. With "bfloat16" the networks' products are rounded
+        to it in training (automatic mixed precision), which GPUs and some CPUs do faster and
+        others slower; parameters, losses and predictions are float32.
 
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
@@ -651,8 +652,9 @@ default="auto"
             else:
                 model = build_model(filled, data.X, data.y, seeds, len(classes), data.sample_weight)
             model = model.to(device)
+            n_draws = filled["n_draws"]
             trained = fit_model(
-                model, data, validation, filled["n_draws"], settings, seeds, before, n_jobs
+                model, data, validation, n_draws, settings, seeds, before, n_jobs, device
             )
         self.blocks_ = model
         self.classes_ = classes

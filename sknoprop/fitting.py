@@ -152,8 +152,8 @@ def check_precision(dtype: str, device: torch.device) -> None:
         torch.autocast(device.type, low).__enter__().__exit__(None, None, None)
     except RuntimeError as error:
         raise ValueError(
-            f"The 'dtype' parameter of NoPropClassifier must be 'float32' or 'float64' on {device}. "
-            f"Got {dtype!r} instead: {error}"
+            "The 'dtype' parameter of NoPropClassifier must be 'float32' or 'float64' on "
+            f"{device}. Got {dtype!r} instead: {error}"
         ) from error
 
 
@@ -194,6 +194,7 @@ def fit_model(
     seeds: Seeds,
     before: Trained | None = None,
     n_jobs: int | None = None,
+    device: torch.device | None = None,
 ) -> Trained:
     """Train a model, on its device and in place.
 
@@ -212,6 +213,8 @@ def fit_model(
     n_jobs : int, optional
         Workers that blocks are spread over; with one, all are trained in one step. Whether they
         can be trained apart is judged by what is asked for, not by the processors there are.
+    device : torch.device, optional
+        Where workers train, the model's by default: "cuda" stands for all GPUs.
 
     Returns
     -------
@@ -243,7 +246,8 @@ def fit_model(
     if len(groups) == 1:
         trained = train(model, rows, judge, settings, seeds, before)
     else:
-        trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs)
+        where = rows.y.device if device is None else device
+        trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs, where)
     _try_out(model, rows, n_draws, seeds)
     if trained.interrupted is not None:
         warnings.warn(

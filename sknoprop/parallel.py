@@ -32,7 +32,7 @@ from sknoprop.networks.seeding import ONLY_ONE
 from sknoprop.training import Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
 
-__all__ = ["THREADS", "block_groups", "take_model", "train_groups"]
+__all__ = ["THREADS", "block_groups", "device_of_group", "take_model", "train_groups"]
 
 #: Times that groups are started again whose worker was killed.
 N_RESTARTS = 2
@@ -116,6 +116,7 @@ def train_groups(
     before: Trained | None,
     groups: Sequence[slice],
     n_jobs: int | None,
+    device: torch.device,
 ) -> Trained:
     """Train groups of blocks in joblib workers; the model is trained in place.
 
@@ -132,6 +133,8 @@ def train_groups(
         The blocks of each.
     n_jobs : int or None
         joblib's.
+    device : torch.device
+        Where workers train, see `device_of_group`.
 
     Returns
     -------
@@ -145,7 +148,6 @@ def train_groups(
     settings = replace(
         settings, progress_bar=False, verbose=0, keep_interrupted=False, parameters={}
     )
-    device = rows.y.device
     arrays = _arrays((cast(Tensor, rows.inputs), rows.y, rows.sample_weight))
     held = None
     if validation is not None:
@@ -198,6 +200,25 @@ def _as_they_come(n_jobs: int, jobs: Iterable[Any]) -> Iterable[tuple[int, _Grou
     return results
 
 
+def device_of_group(device: torch.device, number: int) -> torch.device:
+    """Where a worker trains a group of blocks.
+
+    Parameters
+    ----------
+    device : torch.device
+        "cuda" without a number stands for all GPUs that the worker sees, in turn.
+    number : int
+        Of the group.
+
+    Returns
+    -------
+    torch.device
+    """
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", number % max(torch.cuda.device_count(), 1))
+
+
 def take_model(model: NoPropModel, part: slice) -> NoPropModel:
     """A copy of the model with some of its blocks, which keep their levels and their times."""
     taken = model.take(part)
@@ -217,6 +238,7 @@ def _train_group(
 ) -> tuple[int, _Group]:
     # Workers share the cores: one thread each, which also makes sums round alike anywhere.
     torch.set_num_threads(1)
+    device = device_of_group(device, number)
     rows = Rows(*_tensors(arrays, device))
     validation = Validation(*_tensors(held, device)) if held is not None else None
     trained = train(model.to(device), rows, validation, settings, seeds, before)

@@ -55,6 +55,20 @@ def test_groups_of_blocks():
     assert block_groups(4, 1) == [slice(0, 4)]
 
 
+def test_groups_take_the_gpus_in_turn(data, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    cuda, second = torch.device("cuda"), torch.device("cuda:1")
+    found = [parallel.device_of_group(cuda, number) for number in range(4)]
+    assert found == [torch.device("cuda", i) for i in (0, 1, 2, 0)]
+    assert parallel.device_of_group(second, 2) == second  # who names one means one
+    assert parallel.device_of_group(torch.device("cpu"), 2) == torch.device("cpu")
+    asked = []
+    monkeypatch.setattr(parallel, "device_of_group", lambda *place: asked.append(place) or place[0])
+    with joblib.parallel_config("threading"):
+        NoPropClassifier(n_jobs=3, device="cpu", **SMALL).fit(*data)
+    assert sorted(asked, key=str) == [(torch.device("cpu"), number) for number in range(3)]
+
+
 @pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
 @pytest.mark.parametrize("partition", ["uniform", "information"])
 def test_some_blocks_are_what_they_are_among_all(variant, partition):
