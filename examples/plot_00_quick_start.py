@@ -23,7 +23,7 @@ clf = NoPropClassifier(random_state=0).fit(X_train, y_train)
 print(f"right on {clf.score(X_test, y_test):.1%} of {len(X_test)} wines")
 
 # %%
-# The probabilities are of all blocks together, each of which gives an estimate of its own. How
+# The probabilities are the mean over the blocks, each of which gives an estimate of its own. How
 # far these are apart is a second opinion on each row, see
 # :ref:`sphx_glr_auto_examples_plot_13_doubt.py`.
 

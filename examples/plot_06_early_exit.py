@@ -2,8 +2,8 @@
 Can prediction stop early?
 ==========================
 
-Each block gives a full estimate of the class probabilities, and any number of them one together. So
-there is an answer after each block, and easy rows need not wait for the last.
+Each block gives a full estimate of the class probabilities, and the prediction is their running
+mean. So there is an answer after any number of blocks, and easy rows need not wait for the last.
 """
 
 import matplotlib.pyplot as plt
@@ -28,8 +28,8 @@ clf.fit(X_train, y_train)
 #
 # If one block did all the work, the others would be no better than chance on their own. They are
 # not: every block alone is a good classifier. That is why the first answer is nearly as good as the
-# last one; mind the small range of the axes. All together are better than most blocks are, and have
-# most of what they gain from the first few.
+# last one; mind the small range of the axes. The mean is better than most blocks are, and has most
+# of what it gains from the first few.
 
 display = BlockScoreDisplay.from_estimator(clf, X_test, y_test)
 fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 6.6), layout="constrained")
@@ -44,8 +44,8 @@ plt.show()
 # ----------
 #
 # A row leaves after the first block (the second at the earliest, lest one block alone decides)
-# whose stage is surer than a threshold. The lower the threshold, the fewer blocks are asked. All
-# thresholds are tried on one pass, since `staged_predict_proba` gives all stages.
+# whose running mean is surer than a threshold. The lower the threshold, the fewer blocks are
+# asked. All thresholds are tried on one pass, since `staged_predict_proba` gives all stages.
 
 stages = np.stack(list(clf.staged_predict_proba(X_test)))
 n_blocks, n_rows, _ = stages.shape

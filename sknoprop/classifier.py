@@ -54,7 +54,7 @@ from sknoprop.inference import (
     trajectory_probabilities,
     trajectory_steps,
 )
-from sknoprop.kernels import pooled_flow, running_flow, shared_draws
+from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
 from sknoprop.parallel import THREADS
 from sknoprop.persistence import (
@@ -90,8 +90,8 @@ class NoPropClassifier(ClassifierMixin, BaseEstimator):
     Nothing is propagated through the network, forward or back: every block is given the input
     and a noised embedding of the label and learns to recover the label from both. For
     prediction, each block alone gives a full estimate of the class probabilities, the
-    stationary distribution of its *class kernel*; `predict_proba` is that of all blocks' kernels
-    together. The paper's inference, denoising step by step from pure noise, is the other choice.
+    stationary distribution of its *class kernel*; `predict_proba` is their mean. The paper's
+    inference, denoising step by step from pure noise, is the other choice.
 
     Read more in the user guide and in [1]_.
 
@@ -698,9 +698,6 @@ default="auto"
     def predict_proba(self, X):
         """Class probabilities of each row.
 
-        By class kernels: the stationary distribution of the mean of the blocks' kernels, in which
-        a block counts for more the more its latents leave open, see `sknoprop.kernels`.
-
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -720,10 +717,8 @@ default="auto"
         >>> proba.shape, bool((abs(proba.sum(axis=1) - 1) < 1e-6).all())
         ((150, 3), True)
         """
-        if self.inference == "kernel":
-            function = partial(kernel_probabilities, combine=pooled_flow)
-            return self._by_rows(self._check(X), function)[-1]
-        return self._trajectories(self._check(X))[-1]
+        *_, last = self.staged_predict_proba(X)
+        return last
 
     def predict_log_proba(self, X):
         """Logarithm of the class probabilities of each row.
@@ -757,8 +752,8 @@ default="auto"
     def staged_predict_proba(self, X):
         """Class probabilities after each block.
 
-        By class kernels: the law of the mean kernel of the blocks so far. Along trajectories: the
-        mean of what blocks made of the latents so far, and for the last of them the read-out
+        By class kernels: the mean of the estimates of the blocks so far. Along trajectories:
+        the mean of what blocks made of the latents so far, and for the last of them the read-out
         instead, if `readout` is not "denoiser". With fewer steps than blocks (`n_steps`) some
         blocks take none, and there are fewer stages than blocks.
 
@@ -780,8 +775,9 @@ default="auto"
         [(150, 3), (150, 3), (150, 3)]
         """
         if self.inference == "kernel":
-            function = partial(kernel_probabilities, combine=running_flow)
-            stages = self._by_rows(self._check(X), function)
+            estimates = self.predict_block_proba(X)
+            counts = np.arange(1, len(estimates) + 1)[:, None, None]
+            stages = np.cumsum(estimates, axis=0) / counts
         else:
             stages = self._trajectories(self._check(X))
         # All stages are computed together, when the first is asked for; not before that are data
@@ -811,7 +807,7 @@ default="auto"
         >>> X, y = load_iris(return_X_y=True)
         >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
         >>> estimates = clf.predict_block_proba(X)
-        >>> estimates.shape, bool((abs(estimates.sum(axis=-1) - 1) < 1e-6).all())
+        >>> estimates.shape, bool((abs(estimates.mean(axis=0) - clf.predict_proba(X)) < 1e-6).all())
         ((3, 150, 3), True)
         """
         return self._by_rows(self._check(X), kernel_probabilities)

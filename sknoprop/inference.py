@@ -6,7 +6,7 @@ Features of the input are computed once a row and reused for every level, class,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -194,45 +194,25 @@ def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tupl
     return p[0], p.mean(0).topk(MAX_CANDIDATES, dim=-1).indices
 
 
-def kernel_probabilities(
-    model: NoPropModel,
-    features: Tensor,
-    eps: Tensor,
-    combine: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Class probabilities: the stationary distributions of the blocks' kernels.
-
-    Parameters
-    ----------
-    model : NoPropModel
-    features : Tensor of shape (n_blocks, n_samples, width)
-    eps : Tensor of shape (n_draws, embedding_dim)
-        Noise shared by all rows, classes and blocks.
-    combine : callable, optional
-        Makes ``n`` flows of those of the blocks: `running_flow` and `pooled_flow` add them. By
-        default each block's flow is taken as it is, for its own estimate.
+def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
+    """Each block's own estimate of the class probabilities.
 
     Returns
     -------
-    Tensor of shape (n_blocks or n, n_samples, n_classes)
-        In float64. With more than `MAX_CANDIDATES` classes kernels divide the mass of a row's
-        likeliest ones anew; the other classes keep what the first block gave them, see
-        `candidate_classes`.
+    Tensor of shape (n_blocks, n_samples, n_classes)
+        The stationary distributions of the blocks' kernels, in float64. With more than
+        `MAX_CANDIDATES` classes a block divides the mass of a row's likeliest ones anew; the
+        other classes keep what the first block gave them, see `candidate_classes`.
     """
-
-    def law(candidates: Tensor | None) -> Tensor:
-        flow = class_flows(model, features, eps, candidates)
-        return stationary_distribution(flow if combine is None else combine(flow))
-
     if model.embedding.n_classes <= MAX_CANDIDATES:
-        return law(None)
+        return stationary_distribution(class_flows(model, features, eps))
     first, candidates = candidate_classes(model, features, eps)
-    of_candidates = law(candidates)
+    law = stationary_distribution(class_flows(model, features, eps, candidates))
     first = first.double()
     first = first / first.sum(-1, keepdim=True)
     mass = first.gather(-1, candidates).sum(-1, keepdim=True)
-    index = candidates.expand(*of_candidates.shape)
-    return first.expand(len(of_candidates), -1, -1).scatter(-1, index, of_candidates * mass)
+    index = candidates.expand(*law.shape)
+    return first.expand(len(law), -1, -1).scatter(-1, index, law * mass)
 
 
 def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:

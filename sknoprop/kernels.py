@@ -21,18 +21,9 @@ Veach & Guibas 1995): its density under that class over its density under the cl
 
 For the exact posterior ``P(c | x) flow[c, y]`` is symmetric in c and y *term by term*: with
 any draws, be it one, the law is ``P(. | x)`` and not an approximation to it.
-
-For the same reason the flows of several blocks may be *added*: their sum has the same law, and that
-of learnt blocks is one estimate by all of them. With two classes it is
-``sum_b flow_b[0, 1] / sum_b flow_b[1, 0]`` for the odds: the mean of the blocks' own odds, each
-with the weight ``flow_b[1, 0]``, as in the pooled odds ratio of Mantel & Haenszel (1959). A block
-close to the label, which hardly ever leaves a class and has learnt least about the input, counts
-for little.
 """
 
 from __future__ import annotations
-
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -42,9 +33,7 @@ __all__ = [
     "kernel_from_flow",
     "kernel_latents",
     "latent_shares",
-    "pooled_flow",
     "retention",
-    "running_flow",
     "shared_draws",
     "stationary_distribution",
 ]
@@ -180,54 +169,6 @@ def kernel_from_flow(flow: Tensor) -> Tensor:
     kernel /= slower[..., None]
     kernel.diagonal(dim1=-2, dim2=-1).add_(1.0 - leave / slower)
     return kernel
-
-
-def running_flow(flow: Tensor) -> Tensor:
-    """Flows of the first one, two, ... blocks together.
-
-    Parameters
-    ----------
-    flow : Tensor of shape (n_blocks, ...)
-
-    Returns
-    -------
-    Tensor of shape (n_blocks, ...)
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoprop.kernels import running_flow, stationary_distribution
-    >>> flow = torch.tensor([[[0.0, 0.4], [0.2, 0.0]], [[0.0, 0.05], [0.1, 0.0]]])
-    >>> stationary_distribution(running_flow(flow)).round(decimals=4)
-    tensor([[0.3333, 0.6667],
-            [0.4000, 0.6000]], dtype=torch.float64)
-    """
-    return torch.stack(list(accumulate(flow, torch.add)))
-
-
-def pooled_flow(flow: Tensor) -> Tensor:
-    """Flows of all blocks together: the last of `running_flow`.
-
-    Parameters
-    ----------
-    flow : Tensor of shape (n_blocks, ...)
-
-    Returns
-    -------
-    Tensor of shape (1, ...)
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoprop.kernels import pooled_flow, stationary_distribution
-    >>> flow = torch.tensor([[[0.0, 0.4], [0.2, 0.0]], [[0.0, 0.05], [0.1, 0.0]]])
-    >>> stationary_distribution(pooled_flow(flow)).round(decimals=4)
-    tensor([[0.4000, 0.6000]], dtype=torch.float64)
-    """
-    # One after the other, as a sum over all of them may be taken in an order that depends on where
-    # a sample stands.
-    *_, total = accumulate(flow, torch.add)
-    return total[None]
 
 
 def stationary_distribution(kernel: Tensor) -> Tensor:

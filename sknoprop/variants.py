@@ -9,7 +9,7 @@ that block's parameters and on nothing of another block's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -186,7 +186,7 @@ class Variant(ABC):
         Levels
         """
         t = self._times(path, uniform)
-        weight = self._weight(path, t)
+        weight = self.weight(path, t)
         return Levels(t, path.schedule.signal(t), path.schedule.noise(t), weight)
 
     def _times(self, path: Path, uniform: Tensor) -> Tensor:
@@ -194,8 +194,18 @@ class Variant(ABC):
         return torch.addcmul(span.start[:, None, None], span.length[:, None, None], uniform)
 
     @abstractmethod
-    def _weight(self, path: Path, t: Tensor) -> Tensor:
-        """`Levels.weight` at times `t`."""
+    def weight(self, path: Path, t: Tensor) -> Tensor:
+        """The paper's weight of the squared error at times `t`, times the interval's length.
+
+        Parameters
+        ----------
+        path : Path
+        t : Tensor of shape (n_blocks, n_samples or 1, n_draws or 1)
+
+        Returns
+        -------
+        Tensor broadcastable to (n_blocks, n_samples, n_draws)
+        """
 
     def denoising_loss(
         self,
@@ -279,7 +289,7 @@ class DiscreteTime(Variant):
     def _times(self, path, uniform):  # type: ignore[no-untyped-def]
         return path.partition.span.start[:, None, None]
 
-    def _weight(self, path, t):  # type: ignore[no-untyped-def]
+    def weight(self, path, t):  # type: ignore[no-untyped-def]
         return self.scale(path)[:, None, None]
 
     def scale(self, path):  # type: ignore[no-untyped-def]
@@ -312,7 +322,7 @@ class ContinuousTime(Variant):
     partition = "information"
     sampler = "probability-flow"
 
-    def _weight(self, path, t):  # type: ignore[no-untyped-def]
+    def weight(self, path, t):  # type: ignore[no-untyped-def]
         return 0.5 * path.schedule.snr_derivative(t) * path.partition.span.length[:, None, None]
 
     def scale(self, path):  # type: ignore[no-untyped-def]
@@ -352,9 +362,14 @@ class FlowMatching(Variant):
         # embeddings; an untrained one the end of a trajectory.
         return (1.0, 1.0) if trained else super().readout_level(schedule, trained)
 
-    def _weight(self, path, t):  # type: ignore[no-untyped-def]
-        scale = path.parameterization.velocity_scale(t, path.schedule)
-        return path.partition.span.length[:, None, None] * scale
+    def weight(self, path, t):  # type: ignore[no-untyped-def]
+        return path.partition.span.length[:, None, None]
+
+    def levels(self, path, uniform):  # type: ignore[no-untyped-def]
+        levels = super().levels(path, uniform)
+        # What `denoising_loss` computes may be the error in label, not that in velocity.
+        scale = path.parameterization.velocity_scale(levels.t, path.schedule)
+        return replace(levels, weight=levels.weight * scale)
 
     def denoising_loss(self, path, weight, logits, z, levels, u, eps):  # type: ignore[no-untyped-def]
         t = levels.t[..., None]

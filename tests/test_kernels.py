@@ -23,9 +23,7 @@ from sknoprop.kernels import (
     kernel_from_flow,
     kernel_latents,
     latent_shares,
-    pooled_flow,
     retention,
-    running_flow,
     shared_draws,
     stationary_distribution,
 )
@@ -125,8 +123,6 @@ def test_with_an_exact_posterior_any_draws_give_its_law(name, embedding, n_draws
     law = stationary_distribution(kernels)[:, 0]
     torch.testing.assert_close(law, model.prior.expand_as(law), rtol=1e-7, atol=0)
     assert float(asymmetry(kernels[:, 0], law).max()) < 1e-12
-    together = kernel_probabilities(model, torch.zeros(7, 1, 1, dtype=F64), eps, running_flow)[:, 0]
-    torch.testing.assert_close(together, model.prior.expand_as(law), rtol=1e-7, atol=0)
 
 
 def test_a_wrong_posterior_has_another_law():
@@ -176,27 +172,6 @@ def test_shares_are_densities_of_a_draw_over_their_sum(scale):
                 ]
                 expected = torch.tensor(density / np.sum(density))
                 torch.testing.assert_close(shares[level, k, d], expected, rtol=1e-6, atol=1e-12)
-
-
-@given(arrays(float, (3, 2), elements=st.floats(1e-6, 1.0)))
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_pooled_odds_of_two_classes_are_a_weighted_mean_of_the_blocks_odds(leave):
-    """The weights: how readily each block leaves the class in the odds' denominator."""
-    flow = torch.zeros(3, 2, 2, dtype=F64)
-    flow[:, 0, 1], flow[:, 1, 0] = torch.tensor(leave).T
-    odds = leave[:, 0] / leave[:, 1]
-    expected = np.average(odds, weights=leave[:, 1])
-    (law,) = stationary_distribution(pooled_flow(flow))
-    assert float(law[1] / law[0]) == pytest.approx(expected, rel=1e-10)
-    assert torch.equal(running_flow(flow)[-1:], pooled_flow(flow))
-
-
-def test_a_block_that_leaves_nothing_open_does_not_count():
-    """Close to the label a law hangs on the rare draws that leave a class."""
-    open_block = torch.tensor([[0.0, 0.3, 0.1], [0.2, 0.0, 0.2], [0.4, 0.1, 0.0]], dtype=F64)
-    wrong = 1e-9 * torch.tensor([[0.0, 9.0, 1.0], [1.0, 0.0, 5.0], [3.0, 1.0, 0.0]], dtype=F64)
-    (law,) = stationary_distribution(pooled_flow(torch.stack([open_block, wrong])))
-    torch.testing.assert_close(law, stationary_distribution(open_block), rtol=0, atol=1e-7)
 
 
 @given(st.integers(2, 5).flatmap(lambda k: arrays(float, (k, k), elements=st.floats(0, 3))))

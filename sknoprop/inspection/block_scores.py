@@ -114,7 +114,9 @@ class BlockScoreDisplay:
         clf = fitted(estimator, "predict_block_proba", cls.__name__)
         X = transformed(estimator, X)
         own = clf.predict_block_proba(X)
-        staged = np.stack(list(clf.staged_predict_proba(X)))
+        # By kernels, stages are running means of what has just been computed.
+        along = clf.inference == "trajectory"
+        staged = np.stack(list(clf.staged_predict_proba(X))) if along else None
         return cls.from_predictions(y, own, staged=staged, classes=clf.classes_)
 
     @classmethod

@@ -175,9 +175,9 @@ class ScheduleDisplay:
         inside = torch.arange(n_times, device=span.start.device) / n_times
         t = span.start[:, None] + span.length[:, None] * inside
         with torch.no_grad():
-            levels = model.variant.levels(model.path, inside.expand(len(t), 1, -1))
+            weight = model.variant.weight(model.path, t[:, None])[:, 0]
             # A block's weight holds the length of its interval: here it is per unit of time.
-            weight = model.loss_weight * levels.weight[:, 0] / span.length[:, None]
+            weight = model.loss_weight * weight / span.length[:, None]
         rest = torch.linspace(float(span.end[-1]), 1.0, n_times, device=t.device)
         t = torch.cat([t.flatten(), rest]).double().cpu()
         weight = torch.cat([weight.expand(-1, n_times).flatten(), torch.full_like(rest, torch.nan)])

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sknoprop.inference import kernel_probabilities, rows_at_once
-from sknoprop.kernels import pooled_flow
 from sknoprop.model import NoPropModel
 from sknoprop.training.batches import LazyInputs
 
@@ -42,7 +41,7 @@ class Validation:
 
     @torch.no_grad()
     def log_loss(self, model: NoPropModel) -> tuple[Tensor, float]:
-        """Log loss of each block's own class probabilities, and that of all blocks together.
+        """Log loss of each block's own class probabilities, and that of their mean.
 
         Parameters
         ----------
@@ -52,25 +51,22 @@ class Validation:
         Returns
         -------
         blocks : Tensor of shape (n_blocks,), float64
-        together : float
+        mean : float
         """
         size = rows_at_once(model, len(self.eps))
-        likelihoods = []
+        own = []
         for x, y in zip(self.inputs.split(size), self.y.split(size), strict=True):
-            p = kernel_probabilities(model, model.encoder(x), self.eps, _each_and_all)
-            likelihoods.append(p.gather(-1, y.expand(len(p), -1)[..., None])[..., 0])
-        likelihood = torch.cat(likelihoods, dim=1)
+            p = kernel_probabilities(model, model.encoder(x), self.eps)
+            own.append(p.gather(-1, y.expand(len(p), -1)[..., None])[..., 0])
+        likelihood = torch.cat(own, dim=1)
+        both = torch.cat([likelihood, likelihood.mean(0, keepdim=True)])
         # No row costs more than a rounding error of certainty, as in scikit-learn's log_loss.
-        loss = -likelihood.clamp_min(torch.finfo(likelihood.dtype).eps).log()
+        loss = -both.clamp_min(torch.finfo(both.dtype).eps).log()
         if self.sample_weight is None:
             loss = loss.mean(1)
         else:
             loss = (loss * self.sample_weight).sum(1) / self.sample_weight.sum()
         return loss[:-1], float(loss[-1])
-
-
-def _each_and_all(flow: Tensor) -> Tensor:
-    return torch.cat([flow, pooled_flow(flow)])
 
 
 class Stopping:
