@@ -143,6 +143,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "blocks_at_once": [_ints(), None],
     "max_iter": [_Names({"auto"}), _ints()],
     "augmentation": [callable, None],
+    "calibrate": ["boolean"],
     "early_stopping": ["boolean"],
     "validation_fraction": [_reals("neither", 1)],
     "n_iter_no_change": [_ints(), None],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from sknoprop._inputs import LazyRows
 from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
+from sknoprop.calibrating import calibrate, rows_left_out
 from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
@@ -179,6 +180,7 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         callbacks=tuple(params["callbacks"] or ()),
         progress_bar=bool(params["verbose"]) and not streaming,
         verbose=max(params["verbose"] - 1, 0),
+        calibrate=params["calibrate"] and not streaming,
         # A stream's part is learnt as a whole or not at all: who interrupts means the stream.
         keep_interrupted=not streaming,
         parameters=params,
@@ -238,6 +240,9 @@ def fit_model(
     try_optimizer(model, settings)
     groups = _groups(model, data, validation, settings, n_jobs)
     rows = _on_device(model, data)
+    model.temperature.fill_(1.0)
+    if settings.calibrate and validation is None:
+        rows = replace(rows, left_out=rows_left_out(model, rows, seeds))
     judge = None
     if validation is not None:
         held = _on_device(model, validation)
@@ -249,6 +254,8 @@ def fit_model(
         where = rows.y.device if device is None else device
         trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs, where)
     _try_out(model, rows, n_draws, seeds)
+    if settings.calibrate:
+        calibrate(model, rows, judge, prediction_draws(model, n_draws, seeds.entropy))
     if trained.interrupted is not None:
         warnings.warn(
             f"Training interrupted after {trained.interrupted} of {settings.n_epochs} epochs; the "

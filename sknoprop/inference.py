@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sknoprop.calibration import tempered
 from sknoprop.kernels import (
     kernel_from_flow,
     kernel_latents,
@@ -205,14 +206,16 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
         other classes keep what the first block gave them, see `candidate_classes`.
     """
     if model.embedding.n_classes <= MAX_CANDIDATES:
-        return stationary_distribution(class_flows(model, features, eps))
+        law = stationary_distribution(class_flows(model, features, eps))
+        return tempered(law, model.temperature)
     first, candidates = candidate_classes(model, features, eps)
     law = stationary_distribution(class_flows(model, features, eps, candidates))
     first = first.double()
     first = first / first.sum(-1, keepdim=True)
     mass = first.gather(-1, candidates).sum(-1, keepdim=True)
     index = candidates.expand(*law.shape)
-    return first.expand(len(law), -1, -1).scatter(-1, index, law * mass)
+    p = first.expand(len(law), -1, -1).scatter(-1, index, law * mass)
+    return tempered(p, model.temperature)
 
 
 def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:

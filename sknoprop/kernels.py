@@ -164,7 +164,7 @@ def kernel_from_flow(flow: Tensor) -> Tensor:
     """
     kernel = flow.clone()
     kernel.diagonal(dim1=-2, dim2=-1).zero_()
-    leave = _sum_of_classes(kernel)
+    leave = sum_of_classes(kernel)
     slower = leave.amax(-1, keepdim=True).clamp_min(1.0)
     kernel /= slower[..., None]
     kernel.diagonal(dim1=-2, dim2=-1).add_(1.0 - leave / slower)
@@ -205,15 +205,16 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
     for k in range(n - 1, 0, -1):
         # Censor the chain on states 0 .. k-1: steps through k are made direct.
         leave = m[..., k, :k]
-        m[..., :k, k] /= _sum_of_classes(leave)[..., None]
+        m[..., :k, k] /= sum_of_classes(leave)[..., None]
         m[..., :k, :k].addcmul_(m[..., :k, k, None], leave[..., None, :])
     law = torch.ones_like(m[..., 0])
     for k in range(1, n):
-        law[..., k] = _sum_of_classes(law[..., :k] * m[..., :k, k])
-    return law / _sum_of_classes(law)[..., None]
+        law[..., k] = sum_of_classes(law[..., :k] * m[..., :k, k])
+    return law / sum_of_classes(law)[..., None]
 
 
-def _sum_of_classes(x: Tensor) -> Tensor:
+def sum_of_classes(x: Tensor) -> Tensor:
+    """Sum along the last axis, in an order that does not depend on the other axes."""
     # Several sums at once may be taken in an order that depends on where a sample stands, and a
     # prediction must not. Few classes are added one after the other, the sums next to each other.
     if x.shape[-1] > 32:

@@ -86,6 +86,8 @@ class NoPropModel(nn.Module):
     #: training and only then.
     products: torch.dtype | None = None
 
+    temperature: Tensor
+
     def __init__(
         self,
         encoder: Encoder,
@@ -103,6 +105,8 @@ class NoPropModel(nn.Module):
         self.head = head
         self.embedding = embedding
         self.readout = readout
+        #: Of the blocks' class probabilities, see `sknoprop.calibration`.
+        self.register_buffer("temperature", torch.ones((), dtype=torch.float64))
         self.schedule = schedule
         self.partition = partition
         self.variant = variant
@@ -228,6 +232,7 @@ class NoPropModel(nn.Module):
         draws: Draws,
         sample_weight: Tensor | None = None,
         constants: tuple[Tensor, Tensor] | None = None,
+        block_weight: Tensor | None = None,
     ) -> Losses:
         """Loss terms of all blocks on one batch.
 
@@ -243,6 +248,8 @@ class NoPropModel(nn.Module):
         constants : tuple of Tensor, optional
             What `constants` gave, lest each step compute it anew: signal and noise of the last
             latent.
+        block_weight : Tensor of shape (n_blocks, n_samples), optional
+            Factors of the rows' losses in each block instead, where blocks leave rows out.
 
         Returns
         -------
@@ -259,7 +266,8 @@ class NoPropModel(nn.Module):
         position = draws.uniform if whole else self.position(levels.t)
         logits = self._logits(inputs, z, position)
         loss = self.variant.denoising_loss(path, weight, logits, z, levels, u[:, None], draws.eps)
-        blocks = self.loss_weight * mean_over_rows(loss, sample_weight)
+        of_blocks = sample_weight if block_weight is None else block_weight
+        blocks = self.loss_weight * mean_over_rows(loss, of_blocks)
         readout = zero = blocks.new_zeros(())
         if self.trains_readout and self.variant.trains_readout:
             last_signal, last_noise = constants or self._last_level()

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from sknoprop.model import NoPropModel
 from sknoprop.networks.seeding import ONLY_ONE
-from sknoprop.training import Rows, Settings, Trained, Validation, train
+from sknoprop.training import LeftOut, Rows, Settings, Trained, Validation, train
 from sknoprop.training.seeds import Seeds
 
 __all__ = ["THREADS", "block_groups", "device_of_group", "take_model", "train_groups"]
@@ -170,6 +170,7 @@ def train_groups(
                     Seeds(seeds.entropy, seeds.epoch, part.start),
                     before and _part_of(before, model, part),
                     device,
+                    rows.left_out and rows.left_out.take(part),
                 )
                 for k, part in enumerate(groups)
                 if k not in done
@@ -235,11 +236,12 @@ def _train_group(
     seeds: Seeds,
     before: Trained | None,
     device: torch.device,
+    left_out: LeftOut | None,
 ) -> tuple[int, _Group]:
     # Workers share the cores: one thread each, which also makes sums round alike anywhere.
     torch.set_num_threads(1)
     device = device_of_group(device, number)
-    rows = Rows(*_tensors(arrays, device))
+    rows = replace(Rows(*_tensors(arrays, device)), left_out=left_out and left_out.to(device))
     validation = Validation(*_tensors(held, device)) if held is not None else None
     trained = train(model.to(device), rows, validation, settings, seeds, before)
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}

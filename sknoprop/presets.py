@@ -51,6 +51,7 @@ def paper_parameters(variant: str) -> dict[str, Any]:
         "inference": "trajectory",
         "n_draws": 1,
         "n_train_draws": 1,
+        "calibrate": False,
         "learning_rate": "constant",
         "n_iter_no_change": None,
         "learning_rate_init": 1e-3,

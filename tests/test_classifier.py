@@ -73,7 +73,7 @@ def test_stages_are_the_running_mean_of_the_blocks(iris):
 
 def test_blocks_estimates_are_the_laws_of_their_kernels(iris):
     X, y = iris
-    clf = small("ct").fit(X, y)
+    clf = small("ct", calibrate=False).fit(X, y)
     kernels = clf.predict_class_kernel(X[:20])
     assert kernels.shape == (3, 20, 3, 3)
     np.testing.assert_allclose(kernels.sum(-1), 1.0, rtol=1e-5)

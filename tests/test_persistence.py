@@ -608,6 +608,8 @@ FORGERIES = [
     (ENCODING + "column", lambda t: t.double(), "must be of length"),
     (ENCODING + "column", lambda t: t + 5, "features that are not there"),
     (ENCODING + "column", lambda t: t - 5, "features that are not there"),
+    ("model.temperature", lambda t: 0 * t, "not positive"),
+    ("model.temperature", torch.ones(2, dtype=torch.float64), "must be of shape"),
     ("parameters.embedding", torch.tensor(1.0), "must be a matrix"),
     ("parameters.embedding", torch.full((3, 2), np.nan), "matrix of finite numbers"),
 ]

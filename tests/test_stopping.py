@@ -82,6 +82,7 @@ def test_the_weights_kept_have_the_lowest_validation_loss(variant):
     X, y = noisy_data()
     X_val, y_val = noisy_data(60, seed=1)
     options = SMALL | {"max_iter": 80, "learning_rate_init": 0.02, "dropout": 0.0}
+    options |= {"calibrate": False}
     clf = NoPropClassifier(variant, **options, early_stopping=True)
     clf.fit(X, y, X_val=X_val, y_val=y_val)
     assert clf.validation_scores_.shape == (80, 3)
@@ -97,8 +98,9 @@ def test_the_weights_kept_have_the_lowest_validation_loss(variant):
 
 def test_validation_rows_do_not_change_training():
     X, y = noisy_data()
-    plain = NoPropClassifier(**SMALL, max_iter=5).fit(X, y)
-    watched = NoPropClassifier(**SMALL, max_iter=5).fit(X, y, X_val=X[:20], y_val=y[:20])
+    options = SMALL | {"max_iter": 5, "calibrate": False}
+    plain = NoPropClassifier(**options).fit(X, y)
+    watched = NoPropClassifier(**options).fit(X, y, X_val=X[:20], y_val=y[:20])
     np.testing.assert_array_equal(plain.predict_proba(X), watched.predict_proba(X))
     assert plain.validation_scores_ is None
     valid = watched.history_[:, "valid_loss"]
@@ -116,7 +118,7 @@ def test_held_out_rows_are_not_trained_on():
     pairs = {tuple(row) for row in rest.X} | {tuple(row) for row in held.X}
     assert len(pairs) == 200
     assert abs(held.y.mean() - rest.y.mean()) < 0.03, "stratified"
-    by_hand = NoPropClassifier(**SMALL, max_iter=3).fit(rest.X, rest.y)
+    by_hand = NoPropClassifier(**SMALL, max_iter=3, calibrate=False).fit(rest.X, rest.y)
     stopped = NoPropClassifier(**SMALL, max_iter=3, early_stopping=True, validation_fraction=0.2)
     stopped.fit(X, y)
     np.testing.assert_array_equal(by_hand.loss_curve_, stopped.loss_curve_)

@@ -276,6 +276,7 @@ def _decode(
     estimator.image_shape_ = encoding.shape if isinstance(encoding, ImageEncoding) else None
     estimator.blocks_ = model
     estimator.embedding_ = model.embedding.weight.numpy().copy()
+    estimator.temperature_ = float(model.temperature)
     history = decode_history(curves, model.n_blocks)
     estimator._keep_training(Trained(history, decode_optimizer(moments, model)))
     estimator._seed = _integer(document, "seed", 0)

@@ -214,7 +214,8 @@ def check_values(tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ModelFileError(f"tensor {name!r} holds NaN or infinity.")
-        if name.endswith((".scale", ".width", ".sigma")) and not (tensor > 0).all():
+        positive = (".scale", ".width", ".sigma", "temperature")
+        if name.endswith(positive) and not (tensor > 0).all():
             raise ModelFileError(f"tensor {name!r} holds a number that is not positive.")
         if name.endswith(".running_var") and not (tensor >= 0).all():
             raise ModelFileError(f"tensor {name!r} holds a negative variance.")

@@ -2,6 +2,7 @@
 
 from sknoprop.training.batches import Batches, LazyInputs, NoiseSource
 from sknoprop.training.divergence import TrainingError
+from sknoprop.training.left_out import LeftOut, leave_out
 from sknoprop.training.loop import Rows, Settings, Trained, train, try_optimizer
 from sknoprop.training.net import BlockNet
 from sknoprop.training.progress import EpochBar
@@ -12,12 +13,14 @@ __all__ = [
     "BlockNet",
     "EpochBar",
     "LazyInputs",
+    "LeftOut",
     "NoiseSource",
     "Rows",
     "Settings",
     "Trained",
     "TrainingError",
     "Validation",
+    "leave_out",
     "train",
     "try_optimizer",
 ]

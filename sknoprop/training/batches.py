@@ -15,6 +15,7 @@ from torch import Tensor
 from sknoprop.model import Draws
 from sknoprop.networks.seeding import seeded
 from sknoprop.networks.stacked import Generators
+from sknoprop.training.left_out import LeftOut
 from sknoprop.variants import Levels
 
 __all__ = ["Augmentation", "Batch", "Batches", "LazyInputs", "NoiseSource"]
@@ -33,6 +34,8 @@ class Batch:
     y: Tensor
     draws: Draws
     sample_weight: Tensor | None = None
+    block_weight: Tensor | None = None
+    """In each block, where blocks leave rows out."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -192,6 +195,7 @@ class Batches:
         Positive, of mean one.
     augment : Augmentation, optional
         Applied to the inputs of each batch.
+    left_out : LeftOut, optional
     """
 
     def __init__(
@@ -203,8 +207,10 @@ class Batches:
         noise: NoiseSource,
         sample_weight: Tensor | None = None,
         augment: Augmentation | None = None,
+        left_out: LeftOut | None = None,
     ) -> None:
         self.augment = augment
+        self.left_out = left_out
         self.inputs = inputs
         self.y = y
         self.order = order
@@ -229,10 +235,16 @@ class Batches:
                 index = order[start:stop]
                 part = slice(start - first, stop - first)
                 inputs = _rows(self.inputs, index)
+                weight = None if self.sample_weight is None else self.sample_weight[index]
+                of_blocks = None
+                if self.left_out is not None:
+                    of_blocks = self.left_out.weights(index)
+                    of_blocks = of_blocks if weight is None else of_blocks * weight
                 levels = None if draws.levels is None else draws.levels[:, part]
                 yield Batch(
                     inputs if self.augment is None else self.augment(inputs),
                     self.y[index],
                     Draws(draws.eps[:, part], draws.uniform[:, part], draws.last[part], levels),
-                    None if self.sample_weight is None else self.sample_weight[index],
+                    weight,
+                    of_blocks,
                 )

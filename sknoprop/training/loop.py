@@ -17,6 +17,7 @@ from sknoprop.networks.custom import CustomPath
 from sknoprop.networks.stacked import StackedDropout
 from sknoprop.training.batches import Augmentation, Batches, LazyInputs, NoiseSource
 from sknoprop.training.divergence import TrainingError, likely_cause
+from sknoprop.training.left_out import LeftOut
 from sknoprop.training.net import BlockNet, Course
 from sknoprop.training.progress import EpochBar
 from sknoprop.training.seeds import Seeds
@@ -39,6 +40,7 @@ class Rows:
     inputs: Tensor | LazyInputs
     y: Tensor
     sample_weight: Tensor | None = None
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Settings:
     """What products are rounded to in training, see `NoPropModel.products`."""
     blocks_at_once: int | None = None
     """Blocks whose gradients are taken together, see `sknoprop.training.slices`; None for all."""
+    calibrate: bool = False
+    """Whether blocks leave out rows for the temperature of their probabilities."""
     early_stopping: bool = False
     tol: float = 0.0
     n_iter_no_change: int | None = None
@@ -136,7 +140,7 @@ def train(
         augment = Augmentation(settings.augmentation, seeds.generator("augment"))
     order = seeds.generator("order")
     size, weight = settings.batch_size, rows.sample_weight
-    batches = Batches(rows.inputs, rows.y, size, order, noise, weight, augment)
+    batches = Batches(rows.inputs, rows.y, size, order, noise, weight, augment, rows.left_out)
     model.unfreeze()
     stopping = _stopping(model, settings)
     callbacks = [*settings.callbacks, *_reports(settings)]

@@ -183,7 +183,12 @@ class BlockNet(NeuralNet):
             total, blocks = self.slices_.backward(batch, self.scale_)
             return {"loss": total, "y_pred": blocks}
         losses = self.module_.losses(
-            batch.inputs, batch.y, batch.draws, batch.sample_weight, self.constants_
+            batch.inputs,
+            batch.y,
+            batch.draws,
+            batch.sample_weight,
+            self.constants_,
+            batch.block_weight,
         )
         objective = self.module_.objective(losses, self.scale_)
         objective.backward()

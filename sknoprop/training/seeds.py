@@ -24,6 +24,7 @@ _PURPOSES = {
     "split": 6,
     "augment": 7,
     "load": 8,
+    "left out": 9,
 }
 
 

@@ -67,7 +67,10 @@ class BlockSlices:
         for model, part, constants in zip(self.models, self.parts, self.constants, strict=True):
             levels = None if draws.levels is None else draws.levels[part]
             own = Draws(draws.eps[part], draws.uniform[part], draws.last, levels)
-            losses = model.losses(batch.inputs, batch.y, own, batch.sample_weight, constants)
+            weights = None if batch.block_weight is None else batch.block_weight[part]
+            losses = model.losses(
+                batch.inputs, batch.y, own, batch.sample_weight, constants, weights
+            )
             share = (losses.blocks / scale[part]).sum()
             if part.start == 0:  # the read-out is no block's: it counts once
                 share = share + losses.readout

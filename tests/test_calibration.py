@@ -1,0 +1,221 @@
+"""Temperature, and the rows that it is found by."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.datasets import load_wine
+from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_score
+
+from sknoprop import NoPropClassifier, paper_parameters
+from sknoprop.calibration import PRIOR, fit_temperature, tempered
+from sknoprop.training import LeftOut, Rows, Settings, leave_out, train
+from sknoprop.training.seeds import Seeds
+from tests.models import toy_data, toy_model
+
+F64 = torch.float64
+SMALL = {"n_blocks": 3, "hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
+
+
+def noisy(n=300, flipped=0.25, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, 6))
+    return X, (X[:, 0] > 0) ^ (rng.random(n) < flipped)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7, 1.0, 3.0])
+def test_tempered_is_a_softmax_of_the_logarithms(temperature):
+    p = torch.tensor(np.random.default_rng(0).dirichlet([0.3] * 5, size=(2, 40)))
+    expected = softmax(np.log(p.numpy()) / temperature, -1)
+    torch.testing.assert_close(tempered(p, temperature), torch.tensor(expected))
+
+
+def test_what_is_impossible_or_tiny_stays_so():
+    p = torch.tensor([[0.0, 1e-300, 1.0], [0.0, 0.0, 1e-200]], dtype=F64)
+    torch.testing.assert_close(
+        tempered(p, 0.5), torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]], dtype=F64)
+    )
+    assert float(tempered(p, 10.0)[0, 1]) == pytest.approx(1e-30)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3), st.booleans())
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_the_temperature_is_the_likeliest(seed, n_estimates, weighted):
+    """Against another search, for another way of writing the same function."""
+    rng = np.random.default_rng(seed)
+    logits = 2.0 * rng.standard_normal((n_estimates, 50, 3))
+    y = rng.integers(0, 3, 50)
+    weight = rng.random(50) if weighted else np.ones(50)
+
+    def cost(log_t):
+        p = softmax(logits / np.exp(log_t), -1).mean(0)
+        return -weight @ np.log(p[np.arange(50), y]) + log_t**2 / (2 * 0.3**2)
+
+    best = minimize_scalar(cost, bounds=np.log([0.1, 10.0]), method="bounded")
+    p = torch.tensor(softmax(logits, -1))
+    found = fit_temperature(p, torch.tensor(y), torch.tensor(weight) if weighted else None)
+    assert cost(np.log(found)) == pytest.approx(best.fun, abs=1e-6)
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
+def test_a_known_temperature_is_found(true):
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((20_000, 4))
+    noise = rng.gumbel(size=logits.shape)
+    y = (log_softmax(logits / true, -1) + noise).argmax(-1)
+    p = torch.tensor(softmax(logits, -1))[None]
+    assert fit_temperature(p, torch.tensor(y)) == pytest.approx(true, rel=0.05)
+
+
+def test_a_few_rows_say_little():
+    """One row that is as wrong as can be moves log T by less than its prior's spread."""
+    p = torch.tensor([[[0.9, 0.1]]], dtype=F64)
+    assert 0.0 < np.log(fit_temperature(p, torch.tensor([1]))) < PRIOR
+
+
+def test_rows_are_dealt_class_by_class():
+    y = np.repeat([0, 1, 2], [100, 40, 3])
+    left_out = leave_out(y, None, 4, np.random.RandomState(0))
+    block = left_out.block.numpy()
+    assert (block[y == 2] == -1).all()  # too few of them
+    for k, expected in ((0, 20), (1, 8)):
+        found = [np.sum(block[y == k] == b) for b in range(4)]
+        assert max(found) - min(found) <= 1
+        assert max(found) <= expected
+    again = leave_out(y, None, 4, np.random.RandomState(0))
+    assert torch.equal(again.block, left_out.block)
+    assert leave_out(y, None, 1, np.random.RandomState(0)) is None
+    assert leave_out(np.arange(50), None, 4, np.random.RandomState(0)) is None
+
+
+@pytest.mark.parametrize("n_blocks", [2, 5, 12])
+def test_weights_are_of_mean_one_in_each_block(n_blocks):
+    rng = np.random.default_rng(0)
+    y, weight = rng.integers(0, 3, 400), rng.random(400)
+    weight /= weight.mean()
+    left_out = leave_out(y, weight, n_blocks, np.random.RandomState(0))
+    weights = left_out.weights(torch.arange(400)) * torch.tensor(weight)
+    torch.testing.assert_close(weights.mean(1), torch.ones(n_blocks, dtype=F64))
+    assert torch.equal(weights == 0, left_out.block == torch.arange(n_blocks)[:, None])
+    part = left_out.take(slice(1, n_blocks))
+    assert torch.equal(part.weights(torch.arange(400)), left_out.weights(torch.arange(400))[1:])
+
+
+def test_many_rows_leave_out_enough_and_no_more():
+    y = np.zeros(100_000, dtype=int)
+    left_out = leave_out(y, None, 7, np.random.RandomState(0))
+    assert 1_900 < int((left_out.block >= 0).sum()) <= 2_000 + 7
+
+
+def test_a_block_does_not_learn_the_labels_it_leaves_out():
+    def trained(y):
+        model, inputs, _ = toy_model(n_blocks=2)
+        block = torch.full((len(y),), -1)
+        block[:10] = 0
+        rows = Rows(inputs, y, None, LeftOut(block, torch.ones(2, dtype=F64)))
+        options = (torch.optim.AdamW, 0.01, 0.0, True, 3, 16, 1)
+        train(model, rows, None, Settings(*options), Seeds(0))
+        return model.block_tensors()
+
+    y = torch.tensor(toy_data()[1])
+    other = y.clone()
+    other[:10] = (y[:10] + 1) % 3
+    before, after = trained(y), trained(other)
+    for name in before:
+        assert torch.equal(before[name][0], after[name][0]), name
+    assert not torch.equal(before["head.out.weight"][1], after["head.out.weight"][1])
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_the_temperature_is_found_by_rows_left_out(variant):
+    X, y = noisy()
+    weight = np.random.default_rng(1).integers(1, 4, len(y)).astype(float)
+    clf = NoPropClassifier(variant, **SMALL).fit(X, y, sample_weight=weight)
+    scaled = weight / weight.mean()
+    random = Seeds(clf._seed).numpy("left out")
+    block = leave_out(y.astype(int), scaled, 3, random).block.numpy()
+    rows = np.flatnonzero(block >= 0)
+    clf.blocks_.temperature.fill_(1.0)
+    own = clf.predict_block_proba(X)[block[rows], rows][None]
+    found = fit_temperature(
+        torch.tensor(own), torch.tensor(y[rows].astype(int)), torch.tensor(scaled[rows])
+    )
+    assert clf.temperature_ == pytest.approx(found, rel=1e-3)
+
+
+def test_validation_rows_are_taken_where_there_are_any():
+    X, y = noisy()
+    X_val, y_val = noisy(100, seed=1)
+    clf = NoPropClassifier(**SMALL).fit(X, y, X_val=X_val, y_val=y_val)
+    clf.blocks_.temperature.fill_(1.0)
+    p = torch.tensor(clf.predict_block_proba(X_val))
+    found = fit_temperature(p, torch.tensor(y_val.astype(int)))
+    assert clf.temperature_ == pytest.approx(found, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"calibrate": False},
+        {"n_blocks": 1},
+        {"embedding": "learned"},
+        {"variant": "ct", "schedule": "learned"},
+        paper_parameters("dt") | {"max_iter": 1},
+    ],
+    ids=str,
+)
+def test_without_rows_to_find_it_by_it_is_one(options):
+    X, y = noisy(60)
+    clf = NoPropClassifier(**(SMALL | options)).fit(X, y)
+    assert clf.temperature_ == 1.0
+    assert NoPropClassifier(**SMALL).partial_fit(X, y, [False, True]).temperature_ == 1.0
+
+
+def test_a_warm_start_leaves_out_the_same_rows_and_finds_it_anew():
+    X, y = noisy()
+    clf = NoPropClassifier("fm", warm_start=True, **SMALL).fit(X, y)
+    first = clf.temperature_
+    clf.set_params(max_iter=100, dropout="auto").fit(X, y)
+    assert clf.temperature_ > first  # what is learnt by heart is too sure
+
+
+def test_kernels_and_trajectories_are_without_it():
+    X, y = noisy()
+    clf = NoPropClassifier(**SMALL).fit(X, y)
+    assert clf.temperature_ != 1.0
+    along = NoPropClassifier(**SMALL, inference="trajectory").fit(X, y)
+    before = clf.predict_class_kernel(X), along.predict_proba(X), clf.predict_proba(X)
+    clf.blocks_.temperature.fill_(3.0)
+    along.blocks_.temperature.fill_(3.0)
+    after = clf.predict_class_kernel(X), along.predict_proba(X), clf.predict_proba(X)
+    np.testing.assert_array_equal(before[0], after[0])
+    np.testing.assert_array_equal(before[1], after[1])
+    assert np.abs(before[2] - after[2]).max() > 0.01
+
+
+def test_blocks_that_know_noise_by_heart_become_less_sure():
+    X, y = noisy()
+    X_test, y_test = noisy(2_000, seed=1)
+    options = {"hidden_layer_sizes": (64,), "max_iter": 150, "dropout": 0.0, "weight_decay": 0.0}
+    losses, temperatures = [], []
+    for calibrate in (False, True):
+        clf = NoPropClassifier(**(SMALL | options), calibrate=calibrate).fit(X, y)
+        losses.append(log_loss(y_test, clf.predict_proba(X_test)))
+        temperatures.append(clf.temperature_)
+    assert temperatures[1] > 1.5
+    assert losses[1] < losses[0] - 0.05
+
+
+def test_blocks_that_are_too_soft_become_surer():
+    X, y = load_wine(return_X_y=True)
+    without, with_it = (
+        -cross_val_score(
+            NoPropClassifier("fm", random_state=0, calibrate=c), X, y, scoring="neg_log_loss", cv=3
+        )
+        for c in (False, True)
+    )
+    assert with_it.mean() < 0.85 * without.mean()
