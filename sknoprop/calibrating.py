@@ -8,46 +8,67 @@ from torch import Tensor
 from sknoprop.calibration import fit_temperature
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
-from sknoprop.training import LeftOut, Rows, Validation, leave_out
+from sknoprop.training import LazyInputs, LeftOut, Rows, Trained, Validation, leave_out
 from sknoprop.training.seeds import Seeds
 
 __all__ = ["calibrate", "rows_left_out"]
 
 
-def rows_left_out(model: NoPropModel, rows: Rows, seeds: Seeds) -> LeftOut | None:
-    """Rows that each block is to leave out, if blocks can be judged by them."""
+#: Validation rows that are looked at, at most: enough for one number.
+MOST_ROWS = 2_000
+
+
+def rows_left_out(
+    model: NoPropModel, rows: Rows, seeds: Seeds, before: Trained | None
+) -> LeftOut | None:
+    """Rows that each block is to leave out, if blocks can be judged by them.
+
+    Where training goes on only what was left out before has not been learnt yet: if that were
+    other rows, or none, nothing is left out.
+    """
     if model.shares_parameters:  # what blocks share has seen all rows
         return None
-    # The same rows where training goes on: others have been trained on.
     random = Seeds(seeds.entropy).numpy("left out")
     weight = None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy()
     left_out = leave_out(rows.y.cpu().numpy(), weight, model.n_blocks, random)
-    if left_out is None:
+    if left_out is None or (before is not None and before.left_out != left_out.digest):
         return None
     factor = left_out.factor.to(model.embedding.weight.dtype)
     return LeftOut(left_out.block, factor).to(rows.y.device)
 
 
 @torch.no_grad()
-def calibrate(model: NoPropModel, rows: Rows, judge: Validation | None, eps: Tensor) -> None:
-    """Find the temperature by rows that were not trained on, if there are any."""
+def calibrate(
+    model: NoPropModel,
+    rows: Rows,
+    judge: Validation | None,
+    eps: Tensor,
+    seeds: Seeds,
+    otherwise: float,
+) -> None:
+    """Find the temperature by rows that were not trained on; `otherwise` if there are none."""
     size = rows_at_once(model, len(eps))
+
+    def estimates(own: NoPropModel, inputs: Tensor | LazyInputs, index: Tensor) -> Tensor:
+        parts = [inputs[some] for some in index.split(size)]
+        return torch.cat([kernel_probabilities(own, own.encoder(x), eps) for x in parts], 1)
+
     if judge is not None:
-        inputs = judge.inputs.split(size)
-        p = torch.cat([kernel_probabilities(model, model.encoder(x), eps) for x in inputs], 1)
-        y, weight = judge.y, judge.sample_weight
+        order = torch.randperm(len(judge.y), generator=seeds.generator("left out"))
+        index = order[:MOST_ROWS].to(judge.y.device)
+        p, labels, weights = estimates(model, judge.inputs, index), judge.y, judge.sample_weight
     elif rows.left_out is not None:
-        estimates, order = [], []
-        for block in range(model.n_blocks):
-            alone = model.take(slice(block, block + 1))
-            own = (rows.left_out.block == block).nonzero()[:, 0]
-            for some in own.split(size):
-                features = alone.encoder(rows.inputs[some])
-                estimates.append(kernel_probabilities(alone, features, eps))
-            order.append(own)
-        p, index = torch.cat(estimates, 1), torch.cat(order)
-        weight = None if rows.sample_weight is None else rows.sample_weight[index]
-        y = rows.y[index]
+        own = [(rows.left_out.block == i).nonzero()[:, 0] for i in range(model.n_blocks)]
+        alone = [model.take(slice(i, i + 1)) for i in range(model.n_blocks)]
+        both = [(block, of) for block, of in zip(alone, own, strict=True) if len(of)]
+        p = torch.cat([estimates(block, rows.inputs, of) for block, of in both], 1)
+        index, labels, weights = torch.cat(own), rows.y, rows.sample_weight
     else:
+        model.temperature.fill_(otherwise)
         return
-    model.temperature.fill_(fit_temperature(p, y, weight))
+    weight = None
+    if weights is not None:
+        # As many rows as would say as much if all weighed alike (Kish 1965).
+        weight = weights[index].double()
+        weight = weight * weight.sum() / weight.square().sum()
+    model.temperature.fill_(fit_temperature(p, labels[index], weight))

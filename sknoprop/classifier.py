@@ -250,10 +250,12 @@ default="auto"
     calibrate : bool, default=True
         Whether probabilities of class kernels are made as sure as they are right, by one number,
         `temperature_`. It is found by rows that were not trained on: those of validation where
-        there are any, else each block leaves out some of its own (one row in five, at most 2,000
-        by all of them; classes with fewer than five rows are spared), which costs no time and
-        hardly any accuracy, as every row is learnt by the other blocks. Not done for one block,
-        in `partial_fit`, and where blocks share a learned embedding or schedule.
+        there are any, else each block leaves out some of its own (at most one row in ten, and
+        2,000 by all of them; classes with fewer than five rows and heavy rows are spared), which
+        costs no time and hardly any accuracy, as every row is learnt by the other blocks. Not
+        done for one block, under 50 rows, for trajectories, and where blocks share a learned
+        embedding or schedule. Training that goes on (`warm_start`, `partial_fit`) keeps the
+        temperature unless the same rows are left out, or given for validation, as before.
 
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with
@@ -1093,11 +1095,12 @@ default="auto"
         return twin
 
     def __setstate__(self, state):
-        state = dict(state)
+        state = {"calibrate": False} | dict(state)  # what was done before there was a choice
         warn_of_version(type(self).__name__, state.pop("_sknoprop_version", "unknown"))
         if "blocks_" in state:
             THREADS.ensure_usable()
             state.setdefault("image_shape_", None)  # pickled before there were images
+            state.setdefault("temperature_", 1.0)
             state["blocks_"] = unpickled_model(state["blocks_"])
             state["_trained"] = Trained(state["history_"])
         super().__setstate__(state)

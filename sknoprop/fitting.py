@@ -163,6 +163,7 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
     one_cycle = params["learning_rate"] == "one-cycle" and not streaming
     n_epochs = 1 if streaming else params["max_iter"]
     optimizer = params["optimizer"]
+    calibrated = params["calibrate"] and params["inference"] == "kernel"
     return Settings(
         optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
         learning_rate=params["learning_rate_init"],
@@ -180,7 +181,8 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         callbacks=tuple(params["callbacks"] or ()),
         progress_bar=bool(params["verbose"]) and not streaming,
         verbose=max(params["verbose"] - 1, 0),
-        calibrate=params["calibrate"] and not streaming,
+        calibrate=calibrated,
+        leave_out=calibrated and not streaming,
         # A stream's part is learnt as a whole or not at all: who interrupts means the stream.
         keep_interrupted=not streaming,
         parameters=params,
@@ -240,9 +242,10 @@ def fit_model(
     try_optimizer(model, settings)
     groups = _groups(model, data, validation, settings, n_jobs)
     rows = _on_device(model, data)
-    model.temperature.fill_(1.0)
-    if settings.calibrate and validation is None:
-        rows = replace(rows, left_out=rows_left_out(model, rows, seeds))
+    known = float(model.temperature)
+    model.temperature.fill_(1.0)  # what is judged in training are estimates as they are
+    if settings.leave_out and validation is None:
+        rows = replace(rows, left_out=rows_left_out(model, rows, seeds, before))
     judge = None
     if validation is not None:
         held = _on_device(model, validation)
@@ -255,7 +258,9 @@ def fit_model(
         trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs, where)
     _try_out(model, rows, n_draws, seeds)
     if settings.calibrate:
-        calibrate(model, rows, judge, prediction_draws(model, n_draws, seeds.entropy))
+        eps = prediction_draws(model, n_draws, seeds.entropy)
+        calibrate(model, rows, judge, eps, seeds, known)
+    trained.left_out = None if rows.left_out is None else rows.left_out.digest
     if trained.interrupted is not None:
         warnings.warn(
             f"Training interrupted after {trained.interrupted} of {settings.n_epochs} epochs; the "

@@ -215,7 +215,10 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
     mass = first.gather(-1, candidates).sum(-1, keepdim=True)
     index = candidates.expand(*law.shape)
     p = first.expand(len(law), -1, -1).scatter(-1, index, law * mass)
-    return tempered(p, model.temperature)
+    # Rows last in memory, as above: a power may be computed otherwise at the end of an array, and
+    # that would be the end of some rows.
+    by_class = p.transpose(1, -1).contiguous().transpose(1, -1)
+    return tempered(by_class, model.temperature)
 
 
 def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:

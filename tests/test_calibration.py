@@ -1,5 +1,6 @@
 """Temperature, and the rows that it is found by."""
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,11 @@ from sklearn.datasets import load_wine
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score
 
+import sknoprop.calibrating
 from sknoprop import NoPropClassifier, paper_parameters
+from sknoprop.calibrating import calibrate
 from sknoprop.calibration import PRIOR, fit_temperature, tempered
-from sknoprop.training import LeftOut, Rows, Settings, leave_out, train
+from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
 from sknoprop.training.seeds import Seeds
 from tests.models import toy_data, toy_model
 
@@ -82,7 +85,7 @@ def test_rows_are_dealt_class_by_class():
     left_out = leave_out(y, None, 4, np.random.RandomState(0))
     block = left_out.block.numpy()
     assert (block[y == 2] == -1).all()  # too few of them
-    for k, expected in ((0, 20), (1, 8)):
+    for k, expected in ((0, 10), (1, 4)):
         found = [np.sum(block[y == k] == b) for b in range(4)]
         assert max(found) - min(found) <= 1
         assert max(found) <= expected
@@ -90,6 +93,70 @@ def test_rows_are_dealt_class_by_class():
     assert torch.equal(again.block, left_out.block)
     assert leave_out(y, None, 1, np.random.RandomState(0)) is None
     assert leave_out(np.arange(50), None, 4, np.random.RandomState(0)) is None
+    assert leave_out(y[:40], None, 4, np.random.RandomState(0)) is None  # too few to find out
+
+
+def test_heavy_rows_are_learnt_by_all():
+    y, weight = np.arange(200) % 2, np.ones(200)
+    weight[[3, 8]] = 1e4, 1e30
+    left_out = leave_out(y, weight, 4, np.random.RandomState(0))
+    assert (left_out.block[[3, 8]] == -1).all()
+    assert torch.isfinite(left_out.factor).all()
+    X, y = noisy()
+    weight = np.ones(len(y))
+    weight[4] = 1e30
+    assert np.isfinite(NoPropClassifier(**SMALL).fit(X, y, weight).predict_proba(X)).all()
+
+
+def test_weights_say_as_much_as_their_number_does():
+    """A validation row of nearly all weight is one row, and says no more than one."""
+    X, y = noisy()
+    weight = np.full(100, 1e-6)
+    weight[0] = 1.0
+    model, rows = NoPropClassifier(**SMALL).fit(X, y).blocks_, None
+    inputs = model.encoder.prepare(torch.tensor(X[:100]))
+    labels = torch.tensor(y[:100].astype(int))
+    eps = torch.randn(2, 2, generator=torch.Generator().manual_seed(0))
+    judge = Validation(inputs, labels, torch.tensor(weight), eps)
+    model.temperature.fill_(1.0)
+    calibrate(model, rows, judge, eps, Seeds(0), 1.0)
+    first = float(model.temperature)
+    assert abs(np.log(first)) < PRIOR
+    judge = Validation(inputs, labels, torch.tensor(7.0 * weight), eps)
+    model.temperature.fill_(1.0)
+    calibrate(model, rows, judge, eps, Seeds(0), 1.0)
+    assert float(model.temperature) == pytest.approx(first, rel=1e-3)
+
+
+@pytest.mark.parametrize("n_blocks", [10, 20])
+def test_blocks_may_be_more_than_rows_to_leave_out(n_blocks):
+    X, y = noisy(60)
+    clf = NoPropClassifier(**(SMALL | {"n_blocks": n_blocks, "max_iter": 1})).fit(X[:51], y[:51])
+    assert np.isfinite(clf.predict_proba(X)).all()
+    assert NoPropClassifier(**SMALL).fit(X[:19], y[:19]).temperature_ == 1.0
+
+
+def test_more_validation_rows_than_needed_are_not_all_looked_at(monkeypatch):
+    X, y = noisy()
+    X_val, y_val = noisy(500, seed=1)
+    monkeypatch.setattr("sknoprop.calibrating.MOST_ROWS", 100)
+    seen = []
+    fit = sknoprop.calibrating.fit_temperature
+    monkeypatch.setattr(
+        "sknoprop.calibrating.fit_temperature", lambda *a: seen.append(a[0].shape) or fit(*a)
+    )
+    NoPropClassifier(**SMALL).fit(X, y, X_val=X_val, y_val=y_val)
+    assert seen == [(3, 100, 2)]
+
+
+def test_many_classes_are_tempered_too():
+    rng = np.random.default_rng(0)
+    y = np.arange(800) % 40
+    X = rng.standard_normal((40, 6))[y] + 0.5 * rng.standard_normal((800, 6))
+    clf = NoPropClassifier(**(SMALL | {"max_iter": 20})).fit(X, y)
+    assert clf.temperature_ != 1.0
+    same = clf.predict_proba(np.repeat(X[:1], 300, axis=0))
+    assert (same == same[0]).all()
 
 
 @pytest.mark.parametrize("n_blocks", [2, 5, 12])
@@ -141,9 +208,9 @@ def test_the_temperature_is_found_by_rows_left_out(variant):
     rows = np.flatnonzero(block >= 0)
     clf.blocks_.temperature.fill_(1.0)
     own = clf.predict_block_proba(X)[block[rows], rows][None]
-    found = fit_temperature(
-        torch.tensor(own), torch.tensor(y[rows].astype(int)), torch.tensor(scaled[rows])
-    )
+    own_weight = scaled[rows] * scaled[rows].sum() / (scaled[rows] ** 2).sum()
+    labels = torch.tensor(y[rows].astype(int))
+    found = fit_temperature(torch.tensor(own), labels, torch.tensor(own_weight))
     assert clf.temperature_ == pytest.approx(found, rel=1e-3)
 
 
@@ -164,6 +231,7 @@ def test_validation_rows_are_taken_where_there_are_any():
         {"n_blocks": 1},
         {"embedding": "learned"},
         {"variant": "ct", "schedule": "learned"},
+        {"inference": "trajectory"},
         paper_parameters("dt") | {"max_iter": 1},
     ],
     ids=str,
@@ -178,16 +246,46 @@ def test_without_rows_to_find_it_by_it_is_one(options):
 def test_a_warm_start_leaves_out_the_same_rows_and_finds_it_anew():
     X, y = noisy()
     clf = NoPropClassifier("fm", warm_start=True, **SMALL).fit(X, y)
-    first = clf.temperature_
-    clf.set_params(max_iter=100, dropout="auto").fit(X, y)
+    first, rows = clf.temperature_, clf._trained.left_out
+    clf.set_params(max_iter=100).fit(X, y)
+    assert clf._trained.left_out == rows
     assert clf.temperature_ > first  # what is learnt by heart is too sure
+
+
+@pytest.mark.parametrize("change", ["more blocks", "other rows", "a part", "switched on"])
+def test_rows_that_were_learnt_do_not_decide(change):
+    """The temperature stays what it was, as blocks would be too sure of rows they know."""
+    X, y = noisy()
+    options = SMALL | {"variant": "fm", "warm_start": True, "calibrate": change != "switched on"}
+    clf = NoPropClassifier(**options).fit(X, y)
+    before = clf.temperature_
+    if change == "more blocks":
+        clf.set_params(n_blocks=6).fit(X, y)
+    elif change == "a part":
+        clf.partial_fit(X[:50], y[:50])
+    else:
+        n = 250 if change == "other rows" else 300
+        clf.set_params(calibrate=True).fit(X[:n], y[:n])
+    assert clf.temperature_ == before
+    assert clf._trained.left_out is None
+
+
+def test_groups_and_slices_of_blocks_leave_out_the_same():
+    X, y = noisy()
+    together = NoPropClassifier(**SMALL).fit(X, y)
+    sliced = NoPropClassifier(**SMALL, blocks_at_once=1).fit(X, y)
+    with joblib.parallel_config("threading"):
+        apart = NoPropClassifier(**SMALL, n_jobs=2).fit(X, y)
+    for other in (sliced, apart):
+        assert other.temperature_ == pytest.approx(together.temperature_, rel=1e-3)
+        np.testing.assert_allclose(other.predict_proba(X), together.predict_proba(X), atol=1e-4)
 
 
 def test_kernels_and_trajectories_are_without_it():
     X, y = noisy()
     clf = NoPropClassifier(**SMALL).fit(X, y)
     assert clf.temperature_ != 1.0
-    along = NoPropClassifier(**SMALL, inference="trajectory").fit(X, y)
+    along = NoPropClassifier(**SMALL).fit(X, y).set_params(inference="trajectory")
     before = clf.predict_class_kernel(X), along.predict_proba(X), clf.predict_proba(X)
     clf.blocks_.temperature.fill_(3.0)
     along.blocks_.temperature.fill_(3.0)
@@ -202,8 +300,8 @@ def test_blocks_that_know_noise_by_heart_become_less_sure():
     X_test, y_test = noisy(2_000, seed=1)
     options = {"hidden_layer_sizes": (64,), "max_iter": 150, "dropout": 0.0, "weight_decay": 0.0}
     losses, temperatures = [], []
-    for calibrate in (False, True):
-        clf = NoPropClassifier(**(SMALL | options), calibrate=calibrate).fit(X, y)
+    for asked in (False, True):
+        clf = NoPropClassifier(**(SMALL | options), calibrate=asked).fit(X, y)
         losses.append(log_loss(y_test, clf.predict_proba(X_test)))
         temperatures.append(clf.temperature_)
     assert temperatures[1] > 1.5

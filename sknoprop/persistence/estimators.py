@@ -304,7 +304,8 @@ def _decode_parameters(
         if embedding.dim() != 2 or not embedding.isfinite().all():
             raise ModelFileError("the parameter 'embedding' must be a matrix of finite numbers.")
         decoded["embedding"] = embedding.numpy()
-    # One that the file does not have came later; its default is what was done before.
+    # One that the file does not have came later; its default is what was done before, but for one.
+    decoded.setdefault("calibrate", False)
     unknown = decoded.keys() - cls().get_params(deep=False).keys()
     if unknown:
         raise ModelFileError(

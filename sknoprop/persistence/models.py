@@ -91,6 +91,8 @@ def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
     params, schedule = _read_design(design, tensors)
     state = _Sizes(tensors)
     weight = state.take("embedding.weight", 2)
+    # Files and pickles were without it once.
+    tensors.setdefault("temperature", torch.ones((), dtype=weight.dtype))
     edges = state.take("partition.edges", 1, at_least=2)
     n_split = design["n_split"]
     if type(n_split) is not int or n_split < 1 or (len(edges) - 1) % n_split:

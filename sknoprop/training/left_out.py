@@ -7,6 +7,7 @@ at the cost of none.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,16 @@ from torch import Tensor
 __all__ = ["LeftOut", "leave_out"]
 
 #: A block leaves out one row in so many, at most.
-ONE_IN = 5
+ONE_IN = 10
 
 #: Rows that are left out by any block, at most: enough for one number.
 MOST_ROWS = 2_000
 
 #: Classes with fewer rows than this are left out by no block.
 FEWEST_OF_CLASS = 5
+
+#: Nor is a row with more than this share of all weight: its block would learn another task.
+HEAVY = 0.01
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class LeftOut:
         """The same on another device."""
         return LeftOut(self.block.to(device), self.factor.to(device))
 
+    @property
+    def digest(self) -> str:
+        """Of which block leaves out which rows."""
+        return hashlib.sha256(self.block.cpu().numpy().tobytes()).hexdigest()
+
 
 def leave_out(
     y: np.ndarray,
@@ -76,16 +85,17 @@ def leave_out(
     LeftOut or None
         None if there are too few rows, or a single block.
     """
-    many = np.flatnonzero(np.bincount(y)[y] >= FEWEST_OF_CLASS)
-    if n_blocks == 1 or not len(many):
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight
+    dealt = np.bincount(y)[y] >= FEWEST_OF_CLASS
+    if sample_weight is not None:
+        dealt &= weight <= HEAVY * weight.sum()
+    if n_blocks == 1 or dealt.sum() < ONE_IN * FEWEST_OF_CLASS:
         return None
-    order = random.permutation(many)
+    order = random.permutation(np.flatnonzero(dealt))
     order = order[np.argsort(y[order], kind="stable")]
     n_hands = max(n_blocks, ONE_IN, -(-n_blocks * len(order) // MOST_ROWS))
     hand = np.arange(len(order)) % n_hands
     block = np.full(len(y), -1)
     block[order] = np.where(hand < n_blocks, hand, -1)
-    weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    out = np.bincount(block[block >= 0], weight[block >= 0], n_blocks)
-    factor = weight.sum() / (weight.sum() - out)
-    return LeftOut(torch.as_tensor(block), torch.as_tensor(factor))
+    kept = [weight[block != number].sum() for number in range(n_blocks)]
+    return LeftOut(torch.as_tensor(block), torch.as_tensor(weight.sum() / np.array(kept)))

@@ -63,7 +63,9 @@ class Settings:
     blocks_at_once: int | None = None
     """Blocks whose gradients are taken together, see `sknoprop.training.slices`; None for all."""
     calibrate: bool = False
-    """Whether blocks leave out rows for the temperature of their probabilities."""
+    """Whether class probabilities have a temperature."""
+    leave_out: bool = False
+    """Whether blocks leave out rows to find it by."""
     early_stopping: bool = False
     tol: float = 0.0
     n_iter_no_change: int | None = None
@@ -91,6 +93,8 @@ class Trained:
     """Blocks whose loss still fell when epochs ran out, where that is asked for."""
     interrupted: int | None = None
     """Epochs that were done when the user interrupted it."""
+    left_out: str | None = None
+    """Digest of the rows that blocks left out."""
 
 
 def train(
