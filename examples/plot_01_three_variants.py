@@ -39,7 +39,7 @@ for name, model in models.items():
 
 # %%
 # The probabilities can be had after each block, and any number of blocks is an answer. Most of what
-# further blocks give comes with the second; the fifth makes this answer worse again by a little.
+# further blocks give comes with the second and third; the fifth makes it worse again by a little.
 
 print("flow matching, log loss after each block:")
 for n_blocks, proba in enumerate(

@@ -121,12 +121,12 @@ def draw(names):
 draw(["NoProp, dt", "MLPClassifier", "five MLPClassifiers"])
 
 # %%
-# Where inputs decide, NoProp is not sure enough: its squared error and strong weight decay leave
-# probabilities soft, and averaged plain networks may well have the smaller calibration error. Where
-# inputs do not decide, plain networks that are trained until they fit their training rows are far
-# too sure, and averaging them hardly mends it. (All models are as they come; early stopping or a
-# larger ``alpha`` would help the plain ones.) Log loss, which punishes both being wrong and being
-# wrongly sure, is the number to compare.
+# Where inputs decide, all are close to the diagonal, and averaged plain networks may well have the
+# smaller calibration error. NoProp has a temperature for what is left: each block leaves out rows
+# of its own, which show how sure to be (``calibrate``). Where inputs do not decide, plain networks
+# that are trained until they fit their training rows are far too sure, and averaging them hardly
+# mends it. (All models are as they come; early stopping or a larger ``alpha`` would help the plain
+# ones.) Log loss, which punishes both being wrong and being wrongly sure, is the number to compare.
 #
 # Variant against variant
 # -----------------------
