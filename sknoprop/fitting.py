@@ -150,7 +150,8 @@ def check_precision(dtype: str, device: torch.device) -> None:
     if (low := LOW_PRECISION.get(dtype)) is None:
         return
     try:
-        torch.autocast(device.type, low).__enter__().__exit__(None, None, None)
+        with torch.autocast(device.type, low):
+            pass
     except RuntimeError as error:
         raise ValueError(
             "The 'dtype' parameter of NoPropClassifier must be 'float32' or 'float64' on "
