@@ -76,7 +76,7 @@ def fit_temperature(p: Tensor, y: Tensor, sample_weight: Tensor | None = None) -
     >>> from sknoprop.calibration import fit_temperature
     >>> p = torch.tensor([[[0.99, 0.01]]]).expand(1, 100, 2)  # always sure of the first class
     >>> y = (torch.arange(100) % 4 == 0).long()  # which one row in four is not of
-    >>> fit_temperature(p.double(), y) > 3
+    >>> fit_temperature(p.double(), y) > 2
     True
     """
     weight = torch.ones_like(y, dtype=p.dtype) if sample_weight is None else sample_weight
