@@ -9,13 +9,10 @@ from sknoprop.calibration import fit_temperature
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
 from sknoprop.training import LazyInputs, LeftOut, Rows, Trained, Validation, leave_out
+from sknoprop.training.left_out import MOST_ROWS
 from sknoprop.training.seeds import Seeds
 
 __all__ = ["calibrate", "rows_left_out"]
-
-
-#: Validation rows that are looked at, at most: enough for one number.
-MOST_ROWS = 2_000
 
 
 def rows_left_out(
@@ -33,8 +30,7 @@ def rows_left_out(
     left_out = leave_out(rows.y.cpu().numpy(), weight, model.n_blocks, random)
     if left_out is None or (before is not None and before.left_out != left_out.digest):
         return None
-    factor = left_out.factor.to(model.embedding.weight.dtype)
-    return LeftOut(left_out.block, factor).to(rows.y.device)
+    return left_out.to(rows.y.device, model.embedding.weight.dtype)
 
 
 @torch.no_grad()
@@ -59,10 +55,12 @@ def calibrate(
         p, labels, weights = estimates(model, judge.inputs, index), judge.y, judge.sample_weight
     elif rows.left_out is not None:
         own = [(rows.left_out.block == i).nonzero()[:, 0] for i in range(model.n_blocks)]
-        alone = [model.take(slice(i, i + 1)) for i in range(model.n_blocks)]
-        both = [(block, of) for block, of in zip(alone, own, strict=True) if len(of)]
-        p = torch.cat([estimates(block, rows.inputs, of) for block, of in both], 1)
-        index, labels, weights = torch.cat(own), rows.y, rows.sample_weight
+        parts = [
+            estimates(model.take(slice(i, i + 1)), rows.inputs, some)
+            for i, some in enumerate(own)
+            if len(some)
+        ]
+        p, index, labels, weights = torch.cat(parts, 1), torch.cat(own), rows.y, rows.sample_weight
     else:
         model.temperature.fill_(otherwise)
         return

@@ -247,19 +247,18 @@ def fit_model(
     model.temperature.fill_(1.0)  # what is judged in training are estimates as they are
     if settings.leave_out and validation is None:
         rows = replace(rows, left_out=rows_left_out(model, rows, seeds, before))
+    eps = prediction_draws(model, n_draws, seeds.entropy)
     judge = None
     if validation is not None:
         held = _on_device(model, validation)
-        eps = prediction_draws(model, n_draws, seeds.entropy)
         judge = Validation(held.inputs, held.y, held.sample_weight, eps)
     if len(groups) == 1:
         trained = train(model, rows, judge, settings, seeds, before)
     else:
         where = rows.y.device if device is None else device
         trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs, where)
-    _try_out(model, rows, n_draws, seeds)
+    _try_out(model, rows, eps)
     if settings.calibrate:
-        eps = prediction_draws(model, n_draws, seeds.entropy)
         calibrate(model, rows, judge, eps, seeds, known)
     trained.left_out = None if rows.left_out is None else rows.left_out.digest
     if trained.interrupted is not None:
@@ -281,11 +280,10 @@ def fit_model(
 
 
 @torch.no_grad()
-def _try_out(model: NoPropModel, rows: Rows, n_draws: int, seeds: Seeds) -> None:
+def _try_out(model: NoPropModel, rows: Rows, eps: Tensor) -> None:
     # Losses are of before a step, and weights that are finite may be far too large to compute with.
     some = torch.arange(min(len(rows.y), N_TRIED), device=rows.y.device)
     features = model.encoder(rows.inputs[some])
-    eps = prediction_draws(model, n_draws, seeds.entropy)
     if not torch.isfinite(kernel_probabilities(model, features, eps)).all():
         raise TrainingError(
             "Class probabilities by what the last step of training left are not finite: training "

@@ -132,8 +132,7 @@ class _Dropout(StackedDropout):
             return list(images)
         thinned = []
         for x, generator in zip(images, self.own_generators(), strict=True):
-            shape = -(-len(x) // self.rows_per_mask), *x.shape[1:]
-            mask = x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32))
+            mask = self.empty_mask(x, -(-len(x) // self.rows_per_mask), *x.shape[1:])
             mask = mask.uniform_(generator=generator).ge_(self.p).div_(1.0 - self.p)
             thinned.append(x * mask.repeat_interleave(self.rows_per_mask, 0)[: len(x)])
         return thinned

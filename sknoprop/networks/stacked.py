@@ -278,12 +278,17 @@ class StackedDropout(nn.Module):
             return x
         n_blocks, n_samples, _, n_features = x.shape
         n_masks = -(-n_samples // self.rows_per_mask)
-        dtype = torch.promote_types(x.dtype, torch.float32)  # few numbers are in bfloat16
-        mask = x.new_empty(n_blocks, n_masks, 1, n_features, dtype=dtype)
+        mask = self.empty_mask(x, n_blocks, n_masks, 1, n_features)
         for own, generator in zip(mask, self.own_generators(), strict=True):
             own.uniform_(generator=generator)
         mask = mask.ge_(self.p).div_(1.0 - self.p)
         return x * mask.repeat_interleave(self.rows_per_mask, 1)[:, :n_samples]
+
+    @staticmethod
+    def empty_mask(x: Tensor, *shape: int) -> Tensor:
+        """An array to draw a mask for `x` in."""
+        # Between nought and one there are few numbers in bfloat16.
+        return x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32))
 
     def own_generators(self) -> Generators:
         """One generator a block, while training."""

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LeftOut", "leave_out"]
+__all__ = ["MOST_ROWS", "LeftOut", "leave_out"]
 
 #: A block leaves out one row in so many, at most.
 ONE_IN = 10
 
-#: Rows that are left out by any block, at most: enough for one number.
+#: Rows that a temperature is found by, at most: enough for one number.
 MOST_ROWS = 2_000
 
 #: Classes with fewer rows than this are left out by no block.
@@ -51,12 +51,11 @@ class LeftOut:
 
     def take(self, part: slice) -> LeftOut:
         """What is left out by some of the blocks, on the CPU."""
-        start = part.start or 0
-        return LeftOut((self.block - start).cpu(), self.factor[part].cpu())
+        return LeftOut((self.block - part.start).cpu(), self.factor[part].cpu())
 
-    def to(self, device: torch.device) -> LeftOut:
-        """The same on another device."""
-        return LeftOut(self.block.to(device), self.factor.to(device))
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> LeftOut:
+        """The same on another device, with factors of another dtype if one is given."""
+        return LeftOut(self.block.to(device), self.factor.to(device, dtype))
 
     @property
     def digest(self) -> str:
