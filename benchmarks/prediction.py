@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from sknoprop import NoPropClassifier
 from sknoprop.inference import kernel_levels, rows_at_once
 from sknoprop.networks.heads import PIECE
-from sknoprop.networks.stacked import stacked_product
+from sknoprop.networks.products import stacked_product
 
 RESULTS = Path(__file__).parent / "results" / "prediction.json"
 REPEATS = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -212,9 +212,13 @@ class NoPropModel(nn.Module):
         """
         if self.schedule.trainable:
             return None
-        levels = self.variant.levels(self.path, uniform)
+        levels = self._levels(uniform)
         parts = (levels.t, levels.signal, levels.noise, levels.weight)
         return Levels(*(part.expand(uniform.shape) for part in parts))
+
+    def _levels(self, uniform: Tensor) -> Levels:
+        levels = self.variant.levels(self.path, uniform)
+        return replace(levels, weight=self.loss_weight * levels.weight)
 
     @torch.no_grad()
     def constants(self) -> tuple[Tensor, Tensor] | None:
@@ -258,16 +262,18 @@ class NoPropModel(nn.Module):
         """
         path, weight = self.path, self.embedding.weight
         u = self.embedding(y)
-        levels = draws.levels or self.variant.levels(path, draws.uniform)
+        levels = draws.levels or self._levels(draws.uniform)
         signal, noise = levels.signal[..., None], levels.noise[..., None]
         z = torch.addcmul(signal * u[:, None], noise, draws.eps)
         # In the interval a block was made for, the uniform draw is the time's position.
         whole = self.partition.n_split == 1 and not self.variant.single_level
         position = draws.uniform if whole else self.position(levels.t)
         logits = self._logits(inputs, z, position)
-        loss = self.variant.denoising_loss(path, weight, logits, z, levels, u[:, None], draws.eps)
         of_blocks = sample_weight if block_weight is None else block_weight
-        blocks = self.loss_weight * mean_over_rows(loss, of_blocks)
+        if of_blocks is not None:
+            levels = replace(levels, weight=levels.weight * of_blocks.unsqueeze(-1))
+        loss = self.variant.denoising_loss(path, weight, logits, z, levels, u[:, None], draws.eps)
+        blocks = loss.mean((1, 2))
         readout = zero = blocks.new_zeros(())
         if self.trains_readout and self.variant.trains_readout:
             last_signal, last_noise = constants or self._last_level()

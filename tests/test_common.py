@@ -11,16 +11,16 @@ SMALL = {"n_blocks": 2, "hidden_layer_sizes": (16,), "max_iter": 12}
 #: Epochs until the loss stays: a check that wants 1,000 of them then takes a second, not ten.
 UNTIL_IT_STAYS = SMALL | {"learning_rate": "constant", "n_iter_no_change": 3}
 
+LEARNED = UNTIL_IT_STAYS | {"embedding": "learned", "embedding_dim": 4}
+
+#: Each variant with a fixed embedding and defaults, and with a learned one and other choices.
 ESTIMATORS = [
-    NoPropClassifier(variant, embedding=embedding, embedding_dim=4, **settings)
-    for variant in ("dt", "ct", "fm")
-    for embedding, settings in (("one-hot", SMALL), ("learned", UNTIL_IT_STAYS))
-]
-# The remaining choices, spread over the variants.
-ESTIMATORS += [
-    NoPropClassifier("dt", embedding="prototype", inference="trajectory", **UNTIL_IT_STAYS),
-    NoPropClassifier("ct", schedule="learned", inference="trajectory", **UNTIL_IT_STAYS),
-    NoPropClassifier("fm", parameterization="velocity", head="paper", **UNTIL_IT_STAYS),
+    NoPropClassifier("dt", **SMALL),
+    NoPropClassifier("ct", **UNTIL_IT_STAYS),
+    NoPropClassifier("fm", **UNTIL_IT_STAYS),
+    NoPropClassifier("dt", **LEARNED, inference="trajectory"),
+    NoPropClassifier("ct", **LEARNED, inference="trajectory", schedule="learned"),
+    NoPropClassifier("fm", **LEARNED, parameterization="velocity", head="paper"),
 ]
 
 #: Checks that may fail, with the reason; MLPClassifier declares the same one.

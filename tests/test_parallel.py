@@ -234,7 +234,7 @@ def _killed_once(flag, number, *arguments):
 
 
 def _killed(number, *arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
+    raise TerminatedWorkerError("A worker was terminated.")
 
 
 _TRAIN_GROUP = parallel._train_group
@@ -292,9 +292,13 @@ def test_a_killed_worker_costs_time_only(data, monkeypatch, tmp_path):
     assert same(state(found), state(expected))
     # One that is killed each time is given up.
     monkeypatch.setattr(parallel, "_train_group", _killed)
-    monkeypatch.setattr(parallel, "N_RESTARTS", 0)
-    with pytest.raises(TerminatedWorkerError, match="terminated"):
+    with (
+        joblib.parallel_config("threading"),
+        pytest.warns(RuntimeWarning, match="2 of 2 groups") as warned,
+        pytest.raises(TerminatedWorkerError, match="terminated"),
+    ):
         found.fit(data[0][:, :3], data[1])
+    assert len(warned) == parallel.N_RESTARTS
     assert same(state(found), state(expected))
     assert found.n_features_in_ == 4
 

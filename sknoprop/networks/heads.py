@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sknoprop.networks.convolutions import ConvPath
 from sknoprop.networks.latents import CandidateLatents, outputs_of_classes, rows_of
+from sknoprop.networks.products import hidden_layer, stacked_product
 from sknoprop.networks.stacked import (
     HE_GAIN,
     TORCH_GAIN,
@@ -22,7 +23,6 @@ from sknoprop.networks.stacked import (
     StackedBatchNorm,
     StackedDropout,
     StackedLinear,
-    stacked_product,
 )
 from sknoprop.networks.times import time_features
 
@@ -162,15 +162,18 @@ class LightHead(Head):
         if all(part.shape[1:3] == (features.shape[1], 1) for part in parts):
             # One latent a row, as in training: one product, added to the features as it is made.
             rows = torch.cat([part[:, :, 0] for part in parts], -1)
-            hidden = stacked_product(rows, weight, features).unsqueeze(2)
-        else:
-            # What is the same for all rows, or all latents, is multiplied once.
-            of_parts = weight.split([part.shape[-1] for part in parts], 1)
-            products = [stacked_product(p, own) for p, own in zip(parts, of_parts, strict=True)]
-            of_latents = sum(products[1:], products[0])
-            if not torch.is_grad_enabled() and features.device.type == "cpu":
-                return self._in_pieces(features, of_latents)
-            hidden = features.unsqueeze(2) + of_latents
+            mask = self.dropout.mask(features)
+            bias = self.out.bias
+            assert bias is not None
+            out = (self.out.weight, bias[:, None])
+            return hidden_layer(features, rows, weight, mask, *out).unsqueeze(2)
+        # What is the same for all rows, or all latents, is multiplied once.
+        of_parts = weight.split([part.shape[-1] for part in parts], 1)
+        products = [stacked_product(p, own) for p, own in zip(parts, of_parts, strict=True)]
+        of_latents = sum(products[1:], products[0])
+        if not torch.is_grad_enabled() and features.device.type == "cpu":
+            return self._in_pieces(features, of_latents)
+        hidden = features.unsqueeze(2) + of_latents
         return self.out(self.dropout(hidden.relu()))
 
     def _in_pieces(self, features: Tensor, of_latents: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sknoprop.networks.stacked import stacked_product
+from sknoprop.networks.products import stacked_product
 
 __all__ = ["CandidateLatents", "outputs_of_classes", "rows_of"]
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sknoprop.networks.products import stacked_product
+
 __all__ = [
     "STACKED",
     "Generators",
@@ -24,7 +26,6 @@ __all__ = [
     "StackedDropout",
     "StackedLinear",
     "StackedWeights",
-    "stacked_product",
     "take_blocks",
 ]
 
@@ -32,58 +33,6 @@ M = TypeVar("M", bound=nn.Module)
 
 #: One random generator a block.
 Generators = Sequence[torch.Generator]
-
-#: Output features below which a product is better written the other way round.
-NARROW = 16
-
-
-class _Narrow(torch.autograd.Function):
-    """``addend + x @ weight`` of each block for few output features.
-
-    The products are those of `torch.baddbmm`, written the other way round: a result with its long
-    side last comes several times faster on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx, addend, x, weight):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x, weight)
-        ctx.shape = addend.shape
-        return torch.baddbmm(addend.mT, weight.mT.contiguous(), x.mT).mT.contiguous()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        x, weight = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)  # lower by autocast
-        of_addend = grad.sum_to_size(ctx.shape) if ctx.needs_input_grad[0] else None
-        of_x = torch.bmm(grad, weight.mT) if ctx.needs_input_grad[1] else None
-        return of_addend, of_x, torch.bmm(grad.mT, x).mT
-
-
-def stacked_product(x: Tensor, weight: Tensor, addend: Tensor | None = None) -> Tensor:
-    """``x @ weight`` of each block, plus `addend`.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, n_in) or (n_blocks, ..., n_in)
-        Shared by all blocks or one a block.
-    weight : Tensor of shape (n_blocks, n_in, n_out)
-    addend : Tensor of shape (n_blocks, 1 or n, n_out), optional
-        With as many rows as `x` has in a block, or one for all of them.
-
-    Returns
-    -------
-    Tensor of shape (n_blocks, ..., n_out)
-    """
-    n_blocks, n_in, n_out = weight.shape
-    # One product a block, also where all have the same input: a single wide product is not
-    # faster, and what it gives has to be put in order of blocks, and its gradient back.
-    rows = x.expand(n_blocks, -1, -1) if x.dim() == 2 else x.reshape(n_blocks, -1, n_in)
-    if addend is None:
-        addend = weight.new_zeros(1, 1, 1)
-    product = _Narrow.apply if n_out < NARROW else torch.baddbmm
-    out = product(addend, rows, weight)
-    return out if x.dim() <= 3 else out.view(*x.shape[:-1], n_out)
-
 
 #: Standard deviation of initial weights, times the root of the number of inputs: keeps the variance
 #: through layers with ReLU (He et al. 2015, arXiv:1502.01852).
@@ -274,15 +223,19 @@ class StackedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Thin `x` of shape ``(n_blocks, n_samples, n_draws, n_features)``."""
+        mask = self.mask(x[:, :, 0])
+        return x if mask is None else x * mask.unsqueeze(2)
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """What to multiply `x` of shape ``(n_blocks, n_samples, n_features)`` by; None for ones."""
         if not self.training or self.p == 0.0:
-            return x
-        n_blocks, n_samples, _, n_features = x.shape
-        n_masks = -(-n_samples // self.rows_per_mask)
-        mask = self.empty_mask(x, n_blocks, n_masks, 1, n_features)
+            return None
+        n_blocks, n_samples, n_features = x.shape
+        mask = self.empty_mask(x, n_blocks, -(-n_samples // self.rows_per_mask), n_features)
         for own, generator in zip(mask, self.own_generators(), strict=True):
             own.uniform_(generator=generator)
         mask = mask.ge_(self.p).div_(1.0 - self.p)
-        return x * mask.repeat_interleave(self.rows_per_mask, 1)[:, :n_samples]
+        return mask.repeat_interleave(self.rows_per_mask, 1)[:, :n_samples]
 
     @staticmethod
     def empty_mask(x: Tensor, *shape: int) -> Tensor:

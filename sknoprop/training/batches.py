@@ -229,22 +229,23 @@ class Batches:
         per_row = self.noise.n_draws * self.noise.dim
         at_once = max(CHUNK_NUMBERS * self.n_batches // (n * per_row), 1)
         for chunk in _batched(pairwise(bounds), at_once):
-            first = chunk[0][0]
-            draws = self.noise.draw(chunk[-1][1] - first)
+            first, last = chunk[0][0], chunk[-1][1]
+            draws = self.noise.draw(last - first)
+            rows = order[first:last]
+            y = self.y[rows]
+            weight = None if self.sample_weight is None else self.sample_weight[rows]
+            of_blocks = None
+            if self.left_out is not None:
+                of_blocks = self.left_out.weights(rows)
+                of_blocks = of_blocks if weight is None else of_blocks * weight
             for start, stop in chunk:
-                index = order[start:stop]
                 part = slice(start - first, stop - first)
-                inputs = _rows(self.inputs, index)
-                weight = None if self.sample_weight is None else self.sample_weight[index]
-                of_blocks = None
-                if self.left_out is not None:
-                    of_blocks = self.left_out.weights(index)
-                    of_blocks = of_blocks if weight is None else of_blocks * weight
+                inputs = _rows(self.inputs, rows[part])
                 levels = None if draws.levels is None else draws.levels[:, part]
                 yield Batch(
                     inputs if self.augment is None else self.augment(inputs),
-                    self.y[index],
+                    y[part],
                     Draws(draws.eps[:, part], draws.uniform[:, part], draws.last[part], levels),
-                    weight,
-                    of_blocks,
+                    None if weight is None else weight[part],
+                    None if of_blocks is None else of_blocks[:, part],
                 )
