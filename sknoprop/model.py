@@ -261,13 +261,7 @@ class NoPropModel(nn.Module):
             Means over the rows.
         """
         path, weight = self.path, self.embedding.weight
-        u = self.embedding(y)
-        levels = draws.levels or self._levels(draws.uniform)
-        signal, noise = levels.signal[..., None], levels.noise[..., None]
-        z = torch.addcmul(signal * u[:, None], noise, draws.eps)
-        # In the interval a block was made for, the uniform draw is the time's position.
-        whole = self.partition.n_split == 1 and not self.variant.single_level
-        position = draws.uniform if whole else self.position(levels.t)
+        u, levels, z, position = self.latents(y, draws)
         logits = self._logits(inputs, z, position)
         of_blocks = sample_weight if block_weight is None else block_weight
         if of_blocks is not None:
@@ -293,6 +287,27 @@ class NoPropModel(nn.Module):
             divergence = prior_divergence(self.schedule, u)
             prior = mean_over_rows(divergence[None, :, None], sample_weight)[0]
         return Losses(blocks, readout, prior)
+
+    def latents(self, y: Tensor, draws: Draws) -> tuple[Tensor, Levels, Tensor, Tensor | None]:
+        """Noised embeddings of labels, for one training step.
+
+        Returns
+        -------
+        u : Tensor of shape (n_samples, embedding_dim)
+            The embeddings.
+        levels : Levels
+        z : Tensor of shape (n_blocks, n_samples, n_draws, embedding_dim)
+            The latents.
+        position : Tensor of shape (n_blocks, n_samples, n_draws) or None
+            Where in its block's interval each time lies.
+        """
+        u = self.embedding(y)
+        levels = draws.levels or self._levels(draws.uniform)
+        signal, noise = levels.signal[..., None], levels.noise[..., None]
+        z = torch.addcmul(signal * u[:, None], noise, draws.eps)
+        # In the interval a block was made for, the uniform draw is the time's position.
+        whole = self.partition.n_split == 1 and not self.variant.single_level
+        return u, levels, z, draws.uniform if whole else self.position(levels.t)
 
     def _logits(self, inputs: Tensor, z: Tensor, position: Tensor | None) -> Tensor:
         # Of the networks alone: levels, latents and losses stay in full precision.

@@ -20,7 +20,6 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sknoprop.schedules import Schedule
 
@@ -124,24 +123,6 @@ class Parameterization(ABC):
         Tensor of shape (..., n_classes)
         """
 
-    def label_error(
-        self, logits: Tensor, z: Tensor, t: Tensor, weight: Tensor, schedule: Schedule, u: Tensor
-    ) -> Tensor:
-        """Squared error of the label, ``|u_hat - u|**2``.
-
-        Parameters
-        ----------
-        logits, z, t, weight, schedule
-            As for `label`.
-        u : Tensor broadcastable to (..., embedding_dim)
-            True embeddings.
-
-        Returns
-        -------
-        Tensor of shape (...)
-        """
-        return (self.label(logits, z, t, weight, schedule) - u).square().sum(-1)
-
     @abstractmethod
     def error(
         self,
@@ -152,10 +133,10 @@ class Parameterization(ABC):
         u: Tensor,
         eps: Tensor,
     ) -> Tensor:
-        """Squared error of what the network gives: a label or a velocity.
+        """Difference of what the network gives from what it should: a label or a velocity.
 
-        The label is `u`, the path's own velocity ``m' u + s' eps``. The squared error of the
-        velocity is this one times `velocity_scale`.
+        The label is `u`, the path's own velocity ``m' u + s' eps``. The error in velocity is this
+        one times the root of `velocity_scale`.
 
         Parameters
         ----------
@@ -166,17 +147,17 @@ class Parameterization(ABC):
         weight : Tensor of shape (n_classes, embedding_dim)
             Class embeddings.
         schedule : Schedule
-        u, eps : Tensor broadcastable to (..., embedding_dim)
+        u, eps : Tensor of shape (..., embedding_dim)
             True embeddings and noise.
 
         Returns
         -------
-        Tensor of shape (...)
+        Tensor of shape (..., embedding_dim)
         """
 
     @abstractmethod
     def velocity_scale(self, t: Tensor, schedule: Schedule) -> Tensor:
-        """Factor by which the squared error of the velocity exceeds `error`.
+        """Squared factor by which the error in velocity exceeds `error`.
 
         Parameters
         ----------
@@ -188,35 +169,6 @@ class Parameterization(ABC):
         -------
         Tensor of shape (...)
         """
-
-
-class _ExpectedLabelError(torch.autograd.Function):
-    """``|softmax(logits) @ weight - u|**2`` along the last axis.
-
-    The gradient is written out: of arrays this small autograd takes longer to keep its books.
-    """
-
-    @staticmethod
-    def forward(ctx, logits, weight, u):  # type: ignore[no-untyped-def]
-        p = torch.softmax(logits, -1)
-        error = p @ weight - u
-        ctx.save_for_backward(p, error, weight)
-        ctx.shape = u.shape
-        return error.square().sum(-1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        p, error, weight = ctx.saved_tensors
-        of_label = (2.0 * grad).unsqueeze(-1) * error
-        of_p = p * (of_label @ weight.T)
-        of_logits = torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0)
-        of_weight = of_u = None
-        if ctx.needs_input_grad[1]:
-            of_weight = p.flatten(0, -2).T @ of_label.flatten(0, -2)
-        if ctx.needs_input_grad[2]:
-            of_u = -of_label.sum_to_size(ctx.shape)
-        return of_logits, of_weight, of_u
 
 
 class LabelParameterization(Parameterization):
@@ -241,11 +193,8 @@ class LabelParameterization(Parameterization):
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return softmax(logits)
 
-    def label_error(self, logits, z, t, weight, schedule, u):  # type: ignore[no-untyped-def]
-        return _ExpectedLabelError.apply(logits, weight, u)
-
     def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
-        return _ExpectedLabelError.apply(logits, weight, u)
+        return torch.softmax(logits, -1) @ weight - u
 
     def velocity_scale(self, t, schedule):  # type: ignore[no-untyped-def]
         # v - v* = (u_hat - u) / s, whatever the noise
@@ -282,7 +231,7 @@ class VelocityParameterization(Parameterization):
 
     def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         signal_rate, noise_rate = schedule.velocity_coefficients(t)
-        return (logits @ weight - (signal_rate * u + noise_rate * eps)).square().sum(-1)
+        return logits @ weight - (signal_rate * u + noise_rate * eps)
 
     def velocity_scale(self, t, schedule):  # type: ignore[no-untyped-def]
         return torch.ones_like(t)

@@ -240,8 +240,9 @@ class Variant(ABC):
         Tensor of shape (n_blocks, n_samples, n_draws)
             Its mean over rows and draws, summed over blocks, estimates the paper's term.
         """
-        t, form = levels.t[..., None], path.parameterization
-        return levels.weight * form.label_error(logits, z, t, weight, path.schedule, u)
+        t = levels.t[..., None]
+        label = path.parameterization.label(logits, z, t, weight, path.schedule)
+        return levels.weight * (label - u).square().sum(-1)
 
     @abstractmethod
     def scale(self, path: Path) -> Tensor:
@@ -366,13 +367,14 @@ class FlowMatching(Variant):
 
     def levels(self, path, uniform):  # type: ignore[no-untyped-def]
         levels = super().levels(path, uniform)
-        # What `denoising_loss` computes may be the error of the label, not that of the velocity.
+        # What `denoising_loss` computes may be the error in label, not that in velocity.
         scale = path.parameterization.velocity_scale(levels.t, path.schedule)
         return replace(levels, weight=levels.weight * scale)
 
     def denoising_loss(self, path, weight, logits, z, levels, u, eps):  # type: ignore[no-untyped-def]
         t = levels.t[..., None]
-        return levels.weight * path.parameterization.error(logits, t, weight, path.schedule, u, eps)
+        error = path.parameterization.error(logits, t, weight, path.schedule, u, eps)
+        return levels.weight * error.square().sum(-1)
 
     def scale(self, path):  # type: ignore[no-untyped-def]
         span = path.partition.span

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sknoprop.networks import HEADS, Encoder, NumberEncoding
-from sknoprop.networks.products import NARROW, hidden_layer, stacked_product
+from sknoprop.networks.products import NARROW, stacked_product
 from sknoprop.networks.stacked import StackedBatchNorm, StackedDropout, StackedLinear, take_blocks
 from sknoprop.networks.times import time_features
 
@@ -44,21 +44,6 @@ def test_gradients_of_stacked_products(n_out, rows):
     expected = x @ weight + (addend if rows else 0.0)
     torch.testing.assert_close(stacked_product(x, weight, addend), expected)
     assert torch.autograd.gradcheck(stacked_product, (x, weight, addend))
-
-
-@pytest.mark.parametrize("n_out", [3, NARROW])
-@pytest.mark.parametrize("masked", [False, True])
-def test_gradients_of_a_hidden_layer(n_out, masked):
-    """Against finite differences, and the layer against one of plain tensors."""
-    shapes = (2, 5, 6), (2, 5, 3), (2, 3, 6), (2, 6, n_out), (2, 1, n_out)
-    addend, x, weight, *out = (
-        rand(*shape, seed=i).double().requires_grad_() for i, shape in enumerate(shapes)
-    )
-    mask = 2.0 * (rand(2, 5, 6, seed=9).double() > 0) if masked else None
-    hidden = (addend + x @ weight).relu() * (mask if masked else 1.0)
-    inputs = addend, x, weight, mask, *out
-    torch.testing.assert_close(hidden_layer(*inputs), hidden @ out[0] + out[1])
-    assert torch.autograd.gradcheck(hidden_layer, inputs)
 
 
 def test_initial_values_of_a_block_are_its_own():

@@ -297,16 +297,16 @@ def test_an_interrupt_in_a_warm_start_keeps_its_whole_epochs(step, monkeypatch):
 
 def interrupted_at(monkeypatch, step):
     """Ctrl-C in the middle of a step."""
-    losses, n_steps = NoPropModel.losses, 0
+    latents, n_steps = NoPropModel.latents, 0
 
     def interrupted(*args):
         nonlocal n_steps
         n_steps += 1
         if n_steps == step:
             raise KeyboardInterrupt
-        return losses(*args)
+        return latents(*args)
 
-    monkeypatch.setattr(NoPropModel, "losses", interrupted)
+    monkeypatch.setattr(NoPropModel, "latents", interrupted)
 
 
 @pytest.mark.usefixtures("heard")

@@ -259,7 +259,7 @@ def test_horizon_ends_where_noise_does():
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 @pytest.mark.parametrize("kind", sorted(PARAMETERIZATIONS))
 def test_label_and_velocity_say_the_same(name, kind):
-    """The scaled error is the distance of the two velocities, whatever is predicted."""
+    """The scaled error is the difference of the two velocities, whatever is predicted."""
     schedule = SCHEDULES[name]().double().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     logits, eps = (torch.randn(6, 3, generator=generator, dtype=F64) for _ in range(2))
@@ -271,30 +271,7 @@ def test_label_and_velocity_say_the_same(name, kind):
     label = form.label(logits, z, t, weight, schedule)
     difference = velocity(schedule, z, label, t) - velocity(schedule, z, u, t)
     error = form.error(logits, t, weight, schedule, u, eps)
-    scale = form.velocity_scale(t[:, 0], schedule)
-    torch.testing.assert_close(scale * error, (difference**2).sum(1))
-    of_label = form.label_error(logits, z, t, weight, schedule, u)
-    torch.testing.assert_close(of_label, ((label - u) ** 2).sum(1))
-
-
-@pytest.mark.parametrize("kind", sorted(PARAMETERIZATIONS))
-@pytest.mark.parametrize("what", ["error", "label_error"])
-def test_gradients_of_errors(kind, what):
-    """Against finite differences, also where the embeddings are learnt."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = (2, 3, 4, 3), (3, 5), (3, 1, 5), (2, 3, 4, 5)  # blocks, rows, draws
-    logits, weight, u, other = (
-        torch.randn(shape, generator=generator, dtype=F64).requires_grad_() for shape in shapes
-    )
-    schedule, t = CosineSchedule().double(), torch.full((2, 3, 4, 1), 0.3, dtype=F64)
-    form = PARAMETERIZATIONS[kind]()
-
-    def error(logits, weight, u, other):
-        if what == "error":
-            return form.error(logits, t, weight, schedule, u, other)
-        return form.label_error(logits, other, t, weight, schedule, u)
-
-    assert torch.autograd.gradcheck(error, (logits, weight, u, other))
+    torch.testing.assert_close(form.velocity_scale(t, schedule).sqrt() * error, difference)
 
 
 def test_straight_line_extrapolates_as_the_paper():

@@ -272,6 +272,27 @@ class Encoder(nn.Module):
         prepared: Tensor = self.encoding(x)
         return prepared if prepared.dtype == torch.uint8 else prepared.to(self.dtype)
 
+    def dense_inputs(self, inputs: Tensor) -> Tensor:
+        """What the first dense layer is of.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_samples, ...)
+            Prepared.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_in), or (n_blocks, n_samples, n_in) where there is a path
+        """
+        features = inputs
+        if isinstance(self.encoding, ImageEncoding):
+            features = self.encoding.normalize(inputs, self.dtype)
+        if self.path is not None:
+            features = self.path(features)
+        elif features.dim() > 2:
+            features = features.flatten(1)
+        return features
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Features, before the non-linearity of the head.
 
@@ -284,13 +305,7 @@ class Encoder(nn.Module):
         -------
         Tensor of shape (n_blocks, n_samples, hidden_layer_sizes[-1])
         """
-        features = inputs
-        if isinstance(self.encoding, ImageEncoding):
-            features = self.encoding.normalize(inputs, self.dtype)
-        if self.path is not None:
-            features = self.path(features)
-        elif features.dim() > 2:
-            features = features.flatten(1)
+        features = self.dense_inputs(inputs)
         for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             if k > 0:
                 features = self.dropout(features.relu().unsqueeze(2)).squeeze(2)

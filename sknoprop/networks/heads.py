@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sknoprop.networks.convolutions import ConvPath
 from sknoprop.networks.latents import CandidateLatents, outputs_of_classes, rows_of
-from sknoprop.networks.products import hidden_layer, stacked_product
+from sknoprop.networks.products import stacked_product
 from sknoprop.networks.stacked import (
     HE_GAIN,
     TORCH_GAIN,
@@ -155,26 +155,31 @@ class LightHead(Head):
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
         if isinstance(z, CandidateLatents):
             return self._of_candidates(features, z, position)
-        parts = [z]
-        if self.timed:
-            parts.append(time_features(position, self.time_dim))
+        parts = self._parts(z, position)
         weight = self.latent.weight
         if all(part.shape[1:3] == (features.shape[1], 1) for part in parts):
             # One latent a row, as in training: one product, added to the features as it is made.
             rows = torch.cat([part[:, :, 0] for part in parts], -1)
-            mask = self.dropout.mask(features)
-            bias = self.out.bias
-            assert bias is not None
-            out = (self.out.weight, bias[:, None])
-            return hidden_layer(features, rows, weight, mask, *out).unsqueeze(2)
-        # What is the same for all rows, or all latents, is multiplied once.
-        of_parts = weight.split([part.shape[-1] for part in parts], 1)
-        products = [stacked_product(p, own) for p, own in zip(parts, of_parts, strict=True)]
-        of_latents = sum(products[1:], products[0])
-        if not torch.is_grad_enabled() and features.device.type == "cpu":
-            return self._in_pieces(features, of_latents)
-        hidden = features.unsqueeze(2) + of_latents
+            hidden = stacked_product(rows, weight, features).unsqueeze(2)
+        else:
+            # What is the same for all rows, or all latents, is multiplied once.
+            of_parts = weight.split([part.shape[-1] for part in parts], 1)
+            products = [stacked_product(p, own) for p, own in zip(parts, of_parts, strict=True)]
+            of_latents = sum(products[1:], products[0])
+            if not torch.is_grad_enabled() and features.device.type == "cpu":
+                return self._in_pieces(features, of_latents)
+            hidden = features.unsqueeze(2) + of_latents
         return self.out(self.dropout(hidden.relu()))
+
+    def rows(self, z: Tensor, position: Tensor | None) -> Tensor:
+        """What the first product is of where each row has one latent: ``(n_blocks, n, ...)``."""
+        return torch.cat([part[:, :, 0] for part in self._parts(z, position)], -1)
+
+    def _parts(self, z: Tensor, position: Tensor | None) -> list[Tensor]:
+        if not self.timed:
+            return [z]
+        assert position is not None
+        return [z, time_features(position, self.time_dim)]
 
     def _in_pieces(self, features: Tensor, of_latents: Tensor) -> Tensor:
         """The same for prediction on a CPU: no array has all hidden features of all latents.

@@ -115,8 +115,47 @@ class StackedLinear(StackedWeights):
         return f"n_blocks={n_blocks}, in_features={n_in}, out_features={n_out}"
 
 
-class _Normalized(torch.autograd.Function):
+def normalize(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
     """Rows of each block less their mean, over their standard deviation, with a gain and a bias.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_blocks, n, n_features)
+    weight, bias : Tensor of shape (n_blocks, n_features)
+        Gain and bias.
+    eps : float
+        Added to variances.
+
+    Returns
+    -------
+    out : Tensor of shape (n_blocks, n, n_features)
+    mean, var : Tensor of shape (n_blocks, 1, n_features)
+    centered, rate, gain : Tensor
+        What `normalize_gradients` takes.
+    """
+    mean = x.mean(1, keepdim=True)
+    centered = x - mean
+    var = centered.square().mean(1, keepdim=True)
+    rate = (var + eps).rsqrt()
+    gain = weight[:, None] * rate
+    return torch.addcmul(bias[:, None], centered, gain), mean, var, centered, rate, gain
+
+
+def normalize_gradients(
+    grad: Tensor, centered: Tensor, rate: Tensor, gain: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `normalize` with respect to its rows, gain and bias."""
+    n_rows = grad.shape[1]
+    of_bias = grad.sum(1, keepdim=True)
+    of_weight = (centered * grad).sum(1, keepdim=True) * rate
+    # What moves all rows alike, or along themselves, is undone by the normalisation.
+    of_x = torch.addcmul(of_bias * gain / -n_rows, grad, gain)
+    of_x.addcmul_(centered, of_weight * rate * gain / -n_rows)
+    return of_x, of_weight[:, 0], of_bias[:, 0]
+
+
+class _Normalized(torch.autograd.Function):
+    """`normalize`, for autograd.
 
     `torch.nn.functional.batch_norm` wants the features of all blocks side by side: on a CPU it
     takes longer to put them there and back, and their gradients, than to normalise them.
@@ -124,26 +163,15 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, eps):  # type: ignore[no-untyped-def]
-        mean = x.mean(1, keepdim=True)
-        centered = x - mean
-        var = centered.square().mean(1, keepdim=True)
-        rate = (var + eps).rsqrt()
-        gain = weight[:, None] * rate
-        ctx.save_for_backward(centered, rate, gain)
+        out, mean, var, *saved = normalize(x, weight, bias, eps)
+        ctx.save_for_backward(*saved)
         ctx.mark_non_differentiable(mean, var)
-        return torch.addcmul(bias[:, None], centered, gain), mean, var
+        return out, mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, *_):  # type: ignore[no-untyped-def]
-        centered, rate, gain = ctx.saved_tensors
-        n_rows = grad.shape[1]
-        of_bias = grad.sum(1, keepdim=True)
-        of_weight = (centered * grad).sum(1, keepdim=True) * rate
-        # What moves all rows alike, or along themselves, is undone by the normalisation.
-        of_x = torch.addcmul(of_bias * gain / -n_rows, grad, gain)
-        of_x.addcmul_(centered, of_weight * rate * gain / -n_rows)
-        return of_x, of_weight[:, 0], of_bias[:, 0], None
+        return *normalize_gradients(grad, *ctx.saved_tensors), None
 
 
 class StackedBatchNorm(nn.Module):
@@ -180,13 +208,17 @@ class StackedBatchNorm(nn.Module):
         # A batch of one row has no variance to learn from: it is normalised as in prediction.
         if self.training and n_rows > 1:
             out, mean, var = _Normalized.apply(rows, self.weight, self.bias, self.eps)
-            self.running_mean.lerp_(mean[:, 0], self.momentum)
-            self.running_var.lerp_(var[:, 0] * (n_rows / (n_rows - 1)), self.momentum)
+            self.note(mean, var, n_rows)
         else:
             gain = self.weight * (self.running_var + self.eps).rsqrt()
             centered = rows - self.running_mean[:, None]
             out = torch.addcmul(self.bias[:, None], centered, gain[:, None])
         return out.view(x.shape)
+
+    def note(self, mean: Tensor, var: Tensor, n_rows: int) -> None:
+        """Let the moments of a batch, ``(n_blocks, 1, n_features)``, move the running ones."""
+        self.running_mean.lerp_(mean[:, 0], self.momentum)
+        self.running_var.lerp_(var[:, 0] * (n_rows / (n_rows - 1)), self.momentum)
 
 
 class StackedModule(nn.Module):
@@ -223,19 +255,27 @@ class StackedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Thin `x` of shape ``(n_blocks, n_samples, n_draws, n_features)``."""
-        mask = self.mask(x[:, :, 0])
-        return x if mask is None else x * mask.unsqueeze(2)
-
-    def mask(self, x: Tensor) -> Tensor | None:
-        """What to multiply `x` of shape ``(n_blocks, n_samples, n_features)`` by; None for ones."""
         if not self.training or self.p == 0.0:
-            return None
-        n_blocks, n_samples, n_features = x.shape
+            return x
+        mask = self.mask(x).repeat_interleave(self.rows_per_mask, 1)[:, : x.shape[1]]
+        return x * mask.unsqueeze(2)
+
+    def mask(self, x: Tensor) -> Tensor:
+        """Factors for `x` in training, a row for each `rows_per_mask` rows of it.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_blocks, n_samples, ..., n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_blocks, ceil(n_samples / rows_per_mask), n_features)
+        """
+        n_blocks, n_samples, n_features = len(x), x.shape[1], x.shape[-1]
         mask = self.empty_mask(x, n_blocks, -(-n_samples // self.rows_per_mask), n_features)
         for own, generator in zip(mask, self.own_generators(), strict=True):
             own.uniform_(generator=generator)
-        mask = mask.ge_(self.p).div_(1.0 - self.p)
-        return mask.repeat_interleave(self.rows_per_mask, 1)[:, :n_samples]
+        return mask.ge_(self.p).div_(1.0 - self.p)
 
     @staticmethod
     def empty_mask(x: Tensor, *shape: int) -> Tensor:

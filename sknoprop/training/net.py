@@ -19,6 +19,7 @@ from skorch.callbacks import Callback, EpochTimer
 from skorch.history import History
 
 from sknoprop.training.batches import Batch, Batches
+from sknoprop.training.dense import DenseStep
 from sknoprop.training.divergence import TrainingError, likely_cause
 from sknoprop.training.seeds import Seeds
 from sknoprop.training.slices import BlockSlices
@@ -116,9 +117,11 @@ class BlockNet(NeuralNet):
         with torch.no_grad():
             self.scale_ = self.module_.scale()
         self.constants_ = self.module_.constants()
-        self.slices_ = None
+        self.step_: BlockSlices | DenseStep | None = None
         if X.blocks_at_once is not None and X.blocks_at_once < self.module_.n_blocks:
-            self.slices_ = BlockSlices(self.module_, X.blocks_at_once)
+            self.step_ = BlockSlices(self.module_, X.blocks_at_once)
+        elif DenseStep.takes(self.module_, X.batches):
+            self.step_ = DenseStep(self.module_)
         self.stopping_ = X.stopping
         self.done_ = False
         self.cycle_ = None
@@ -179,8 +182,8 @@ class BlockNet(NeuralNet):
             raise _Stop
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
-        if self.slices_ is not None:
-            total, blocks = self.slices_.backward(batch, self.scale_)
+        if self.step_ is not None:
+            total, blocks = self.step_.backward(batch, self.scale_)
             return {"loss": total, "y_pred": blocks}
         losses = self.module_.losses(
             batch.inputs,

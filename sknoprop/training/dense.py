@@ -1,0 +1,176 @@
+"""The step of blocks of dense layers, with its gradients written out.
+
+Such networks are small, and autograd takes longer to keep its books than the products of matrices
+take. What is computed is what `NoPropModel.losses` and autograd compute, up to rounding; embeddings
+and schedules that are trained, other heads and other parameterizations are left to those.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from sknoprop.model import NoPropModel
+from sknoprop.networks import Encoder, LightHead
+from sknoprop.networks.products import affine, weight_gradient
+from sknoprop.networks.stacked import (
+    StackedBatchNorm,
+    StackedDropout,
+    StackedLinear,
+    normalize,
+    normalize_gradients,
+)
+from sknoprop.parameterizations import LabelParameterization
+from sknoprop.training.batches import Batch, Batches
+
+__all__ = ["DenseStep"]
+
+
+def _give(parameter: Tensor | None, grad: Tensor) -> None:
+    assert parameter is not None
+    # Fused optimisers take gradients to lie in memory as parameters do, and do not look.
+    grad = grad.contiguous()
+    parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
+
+class _Thinning:
+    """ReLU and dropout, in place."""
+
+    def __init__(self, dropout: StackedDropout) -> None:
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.x = x.relu_()
+        self.mask = self.dropout.mask(x) if self.dropout.p > 0.0 else None
+        return self._masked(x)
+
+    def gradient(self, grad: Tensor) -> Tensor:
+        passed: Tensor = torch.ops.aten.threshold_backward(self._masked(grad), self.x, 0)
+        return passed
+
+    def _masked(self, x: Tensor) -> Tensor:
+        if self.mask is not None:
+            # Rows that share a mask are looked at as an axis, and it is not written out for each.
+            size = self.dropout.rows_per_mask
+            n_whole = x.shape[1] // size
+            x[:, : n_whole * size].unflatten(1, (n_whole, size)).mul_(self.mask[:, :n_whole, None])
+            x[:, n_whole * size :].mul_(self.mask[:, n_whole:])
+        return x
+
+
+class _Affine:
+    """One affine map a block, and batch normalisation if there is any."""
+
+    def __init__(self, linear: StackedLinear, norm: nn.Module) -> None:
+        self.linear = linear
+        self.norm = norm if isinstance(norm, StackedBatchNorm) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        linear, norm = self.linear, self.norm
+        assert linear.bias is not None
+        self.x = x
+        out = affine(linear.bias[:, None], x, linear.weight)
+        if norm is not None:
+            out, mean, var, *self.saved = normalize(out, norm.weight, norm.bias, norm.eps)
+            norm.note(mean, var, x.shape[1])
+        return out
+
+    def backward(self, grad: Tensor) -> None:
+        """Give the parameters their gradients."""
+        if self.norm is not None:
+            grad, of_gain, of_bias = normalize_gradients(grad, *self.saved)
+            _give(self.norm.weight, of_gain)
+            _give(self.norm.bias, of_bias)
+        _give(self.linear.bias, grad.sum(1))
+        _give(self.linear.weight, weight_gradient(self.x, grad))
+        self.grad = grad
+
+    def of_input(self) -> Tensor:
+        """Gradient with respect to what the map was of, after `backward`."""
+        return torch.bmm(self.grad, self.linear.weight.mT)
+
+
+class DenseStep:
+    """Losses and gradients of a model that `takes` says yes to.
+
+    Parameters
+    ----------
+    model : NoPropModel
+        In training.
+    """
+
+    def __init__(self, model: NoPropModel) -> None:
+        self.model = model
+        self.encoder, self.head = model.encoder, cast(LightHead, model.head)
+        pairs = zip(self.encoder.layers, self.encoder.norms, strict=True)
+        self.layers = [_Affine(cast(StackedLinear, layer), norm) for layer, norm in pairs]
+        self.thinnings = [_Thinning(self.encoder.dropout) for _ in self.layers[1:]]
+        self.last = _Thinning(self.head.dropout)
+        self.out = _Affine(self.head.out, nn.Identity())
+
+    @staticmethod
+    def takes(model: NoPropModel, batches: Batches) -> bool:
+        """Whether this is the step of such a model on such batches."""
+        dense = type(model.encoder) is Encoder and model.encoder.path is None
+        by_label = isinstance(model.parameterization, LabelParameterization)
+        trained_alone = not (model.shares_parameters or model.trains_readout)
+        # Of a batch of one row batch normalisation is another thing.
+        one_latent_a_row = batches.noise.n_draws == 1 and len(batches.y) >= 2 * len(batches)
+        return (
+            (dense and type(model.head) is LightHead and by_label and trained_alone)
+            and one_latent_a_row
+            and model.products is None
+        )
+
+    @torch.no_grad()
+    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradient of the objective to that of the model's parameters.
+
+        Parameters
+        ----------
+        batch : Batch
+        scale : Tensor of shape (n_blocks,)
+            As for `NoPropModel.objective`.
+
+        Returns
+        -------
+        objective : Tensor of shape ()
+        losses : Tensor of shape (n_blocks,)
+            Each block's.
+        """
+        u, levels, z, position = self.model.latents(batch.y, batch.draws)
+        weight = levels.weight.squeeze(2)
+        of_rows = batch.sample_weight if batch.block_weight is None else batch.block_weight
+        if of_rows is not None:
+            weight = weight * of_rows
+        logits = self._forward(batch.inputs, self.head.rows(z, position))
+        p, embeddings = logits.softmax(-1), self.model.embedding.weight
+        error = p @ embeddings - u
+        blocks = (weight * error.square().sum(-1)).mean(1)
+        # Of |p W - u|**2 and the softmax.
+        of_error = (2.0 / len(u) * weight / scale[:, None]).unsqueeze(-1) * error
+        of_p = p * (of_error @ embeddings.T)
+        self._backward(torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0))
+        return (blocks / scale).sum(), blocks
+
+    def _forward(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        self.rows = rows
+        dense = self.encoder.dense_inputs(inputs)
+        first, *others = self.layers
+        hidden = first.forward(dense.expand(len(rows), *dense.shape))
+        for thinning, layer in zip(self.thinnings, others, strict=True):
+            hidden = layer.forward(thinning.forward(hidden))
+        hidden.baddbmm_(rows, self.head.latent.weight)
+        return self.out.forward(self.last.forward(hidden))
+
+    def _backward(self, grad: Tensor) -> None:
+        self.out.backward(grad)
+        grad = self.last.gradient(self.out.of_input())
+        _give(self.head.latent.weight, weight_gradient(self.rows, grad))
+        first, *others = self.layers
+        for thinning, layer in zip(reversed(self.thinnings), reversed(others), strict=True):
+            layer.backward(grad)
+            grad = thinning.gradient(layer.of_input())
+        first.backward(grad)

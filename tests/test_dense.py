@@ -1,0 +1,139 @@
+"""The step whose gradients are written out, against autograd."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from sknoprop import NoPropClassifier
+from sknoprop.building import build_model
+from sknoprop.defaults import fill_in
+from sknoprop.networks.stacked import StackedBatchNorm, StackedDropout
+from sknoprop.training.batches import Batches, NoiseSource
+from sknoprop.training.dense import DenseStep
+from sknoprop.training.left_out import leave_out
+from sknoprop.training.seeds import Seeds
+from tests.models import toy_data
+
+CASES = {
+    "one layer": {"hidden_layer_sizes": (6,)},
+    "no dropout": {"hidden_layer_sizes": (6,), "dropout": 0.0},
+    "three layers": {"hidden_layer_sizes": (6, 20, 5)},
+    "no normalisation": {"hidden_layer_sizes": (6, 5), "batch_norm": False},
+    "normalised": {"hidden_layer_sizes": (6,), "batch_norm": True},
+    "one block": {"n_blocks": 1},
+    "eta": {"loss_weight": 0.3},
+    "few dimensions": {"embedding": np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.5]])},
+    "images": {"image_shape": (1, 1, 5), "encoder": "mlp"},
+}
+
+
+def setting(variant, batch_size=19, **params):
+    """A model in training and batches of toy data."""
+    X, y = toy_data(80)
+    estimator = NoPropClassifier(variant, dtype="float64").set_params(**params)
+    params = fill_in(estimator.get_params(), len(X), 3)
+    seeds = Seeds(0)
+    model = build_model(params, X, y, seeds, 3).double().train()
+    model.unfreeze()
+    noise = NoiseSource(
+        seeds.block_generators("noise", model.n_blocks),
+        seeds.generator("shared", 1),
+        n_draws=params["n_train_draws"],
+        dim=model.embedding.dim,
+        timed=not model.variant.single_level,
+        dtype=torch.float64,
+        levels=model.levels,
+    )
+    inputs = model.encoder.prepare(torch.as_tensor(X))
+    batches = Batches(inputs, torch.as_tensor(y), batch_size, seeds.generator("order"), noise)
+    return model, batches
+
+
+def with_masks(model):
+    """The model with masks drawn from the beginning."""
+    masks = Seeds(1).block_generators("dropout", model.n_blocks)
+    for module in model.modules():
+        if isinstance(module, StackedDropout):
+            module.generators = masks
+    return model
+
+
+def gradients(model):
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+@pytest.mark.parametrize("weights", ["none", "rows", "left out"])
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_gradients_are_autograds(case, weights, variant):
+    model, batches = setting(variant, **CASES[case])
+    rng = np.random.RandomState(0)
+    if weights == "rows":
+        batches.sample_weight = torch.as_tensor(rng.uniform(0.5, 1.5, 80))
+    if weights == "left out" and model.n_blocks > 1:
+        left_out = leave_out(batches.y.numpy(), None, model.n_blocks, rng)
+        batches.left_out = left_out.to(torch.device("cpu"), torch.float64)
+    assert DenseStep.takes(model, batches)
+    twin, scale = copy.deepcopy(model), model.scale()
+    by_hand = DenseStep(with_masks(model))
+    with_masks(twin)
+    for batch in batches:  # masks and running moments go on
+        losses = twin.losses(
+            batch.inputs, batch.y, batch.draws, batch.sample_weight, None, batch.block_weight
+        )
+        expected = twin.objective(losses, scale)
+        expected.backward()
+        objective, blocks = by_hand.backward(batch, scale)
+        torch.testing.assert_close(objective, expected.detach())
+        torch.testing.assert_close(blocks, losses.blocks.detach())
+        found, wanted = gradients(model), gradients(twin)
+        assert found.keys() == wanted.keys()
+        assert all(grad.is_contiguous() for grad in found.values()), "as optimisers take it to be"
+        for name in wanted:  # summed over the steps so far
+            torch.testing.assert_close(found[name], wanted[name], msg=name, rtol=1e-9, atol=1e-11)
+    if case == "normalised":
+        assert any(isinstance(module, StackedBatchNorm) for module in model.modules())
+    for name, tensor in model.named_buffers():
+        torch.testing.assert_close(tensor, twin.get_buffer(name), msg=name)
+
+
+@pytest.mark.parametrize(
+    ("variant", "params"),
+    [
+        ("fm", {"embedding": "learned"}),
+        ("dt", {"embedding": "prototype"}),
+        ("ct", {"schedule": "learned"}),
+        ("fm", {"parameterization": "velocity"}),
+        ("dt", {"readout": "linear"}),
+        ("dt", {"head": "paper"}),
+        ("dt", {"n_train_draws": 2}),
+        ("dt", {"batch_size": 1}),
+    ],
+)
+def test_what_is_left_to_autograd(variant, params):
+    model, batches = setting(variant, **params)
+    assert not DenseStep.takes(model, batches)
+
+
+def test_rounded_products_are_left_to_autograd():
+    model, batches = setting("fm")
+    assert DenseStep.takes(model, batches)
+    model.products = torch.bfloat16
+    assert not DenseStep.takes(model, batches)
+
+
+def test_defaults_are_trained_by_hand(monkeypatch):
+    X, y = toy_data(60)
+    fit = NoPropClassifier("fm", max_iter=2, dtype="float64", random_state=0)
+    by_hand = fit.fit(X, y).predict_proba(X)
+
+    def never(self, *args):
+        raise AssertionError("autograd was asked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", never)
+        np.testing.assert_array_equal(fit.fit(X, y).predict_proba(X), by_hand)
+    monkeypatch.setattr(DenseStep, "takes", lambda model, batches: False)
+    np.testing.assert_allclose(fit.fit(X, y).predict_proba(X), by_hand, atol=1e-8)
