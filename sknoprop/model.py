@@ -303,8 +303,8 @@ class NoPropModel(nn.Module):
         """
         u = self.embedding(y)
         levels = draws.levels or self._levels(draws.uniform)
-        signal, noise = levels.signal[..., None], levels.noise[..., None]
-        z = torch.addcmul(signal * u[:, None], noise, draws.eps)
+        signal, noise = levels.signal.unsqueeze(-1), levels.noise.unsqueeze(-1)
+        z = torch.addcmul(signal * u.unsqueeze(1), noise, draws.eps)
         # In the interval a block was made for, the uniform draw is the time's position.
         whole = self.partition.n_split == 1 and not self.variant.single_level
         return u, levels, z, draws.uniform if whole else self.position(levels.t)

@@ -148,12 +148,12 @@ class DenseStep:
         logits = self._forward(batch.inputs, self.head.rows(z, position))
         p, embeddings = logits.softmax(-1), self.model.embedding.weight
         error = p @ embeddings - u
-        blocks = (weight * error.square().sum(-1)).mean(1)
-        # Of |p W - u|**2 and the softmax.
-        of_error = (2.0 / len(u) * weight / scale[:, None]).unsqueeze(-1) * error
-        of_p = p * (of_error @ embeddings.T)
+        # Of the mean over rows of weight * |p W - u|**2, and of the softmax.
+        of_error = (weight * (2.0 / (len(u) * scale)).unsqueeze(1)).unsqueeze(2) * error
+        of_p = p * (of_error @ embeddings.mT)
         self._backward(torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0))
-        return (blocks / scale).sum(), blocks
+        scaled = 0.5 * (of_error * error).sum((1, 2))
+        return scaled.sum(), scaled * scale
 
     def _forward(self, inputs: Tensor, rows: Tensor) -> Tensor:
         self.rows = rows
