@@ -270,10 +270,7 @@ class NoPropModel(nn.Module):
         blocks = loss.mean((1, 2))
         readout = zero = blocks.new_zeros(())
         if self.trains_readout and self.variant.trains_readout:
-            last_signal, last_noise = constants or self._last_level()
-            last = last_signal * u + last_noise * draws.last
-            miss = nn.functional.cross_entropy(self.readout(last, weight), y, reduction="none")
-            readout = mean_over_rows(miss[None, :, None], sample_weight)[0]
+            readout = self.readout_loss(u, y, draws, sample_weight, constants)
         elif self.trains_readout:
             # The paper's extrapolation term: the label read off each block's own estimate.
             at = levels.t[..., None]
@@ -287,6 +284,27 @@ class NoPropModel(nn.Module):
             divergence = prior_divergence(self.schedule, u)
             prior = mean_over_rows(divergence[None, :, None], sample_weight)[0]
         return Losses(blocks, readout, prior)
+
+    def readout_loss(
+        self,
+        u: Tensor,
+        y: Tensor,
+        draws: Draws,
+        sample_weight: Tensor | None,
+        constants: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        """Cross-entropy of the read-out at the last latent, of embeddings `u` of labels `y`.
+
+        The other parameters are those of `losses`.
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
+        signal, noise = constants or self._last_level()
+        logits = self.readout(signal * u + noise * draws.last, self.embedding.weight)
+        miss = nn.functional.cross_entropy(logits, y, reduction="none")
+        return mean_over_rows(miss[None, :, None], sample_weight)[0]
 
     def latents(self, y: Tensor, draws: Draws) -> tuple[Tensor, Levels, Tensor, Tensor | None]:
         """Noised embeddings of labels, for one training step.

@@ -103,6 +103,7 @@ class DenseStep:
 
     def __init__(self, model: NoPropModel) -> None:
         self.model = model
+        self.constants = model.constants()
         self.encoder, self.head = model.encoder, cast(LightHead, model.head)
         pairs = zip(self.encoder.layers, self.encoder.norms, strict=True)
         self.layers = [_Affine(cast(StackedLinear, layer), norm) for layer, norm in pairs]
@@ -115,7 +116,7 @@ class DenseStep:
         """Whether this is the step of such a model on such batches."""
         dense = type(model.encoder) is Encoder and model.encoder.path is None
         by_label = isinstance(model.parameterization, LabelParameterization)
-        trained_alone = not (model.shares_parameters or model.trains_readout)
+        trained_alone = not model.shares_parameters
         # Of a batch of one row batch normalisation is another thing.
         one_latent_a_row = batches.noise.n_draws == 1 and len(batches.y) >= 2 * len(batches)
         return (
@@ -153,7 +154,16 @@ class DenseStep:
         of_p = p * (of_error @ embeddings.mT)
         self._backward(torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0))
         scaled = 0.5 * (of_error * error).sum((1, 2))
-        return scaled.sum(), scaled * scale
+        objective = scaled.sum()
+        if self.model.trains_readout:
+            objective += self._train_readout(u, batch)
+        return objective, scaled * scale
+
+    @torch.enable_grad()
+    def _train_readout(self, u: Tensor, batch: Batch) -> Tensor:
+        loss = self.model.readout_loss(u, batch.y, batch.draws, batch.sample_weight, self.constants)
+        loss.backward()
+        return loss.detach()
 
     def _forward(self, inputs: Tensor, rows: Tensor) -> Tensor:
         self.rows = rows
