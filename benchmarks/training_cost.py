@@ -28,6 +28,7 @@ from sknoprop import NoPropClassifier
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
 from sknoprop.training import Batches, NoiseSource, Rows, Settings, train
+from sknoprop.training.dense import DenseStep
 from sknoprop.training.seeds import Seeds
 
 RESULTS = Path(__file__).parent / "results"
@@ -101,12 +102,11 @@ def engine_against_bare_loop(X, y, batch_size=128, n_epochs=20):
             )
             steps = n_epochs * len(batches)
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
-            scale, constants = model.scale(), model.constants()
+            scale, by_hand = model.scale(), DenseStep(model)
             for _ in range(n_epochs):
                 for batch in batches:
                     optimizer.zero_grad()
-                    losses = model.losses(batch.inputs, batch.y, batch.draws, None, constants)
-                    model.objective(losses, scale).backward()
+                    by_hand.backward(batch, scale)
                     optimizer.step()
                     cycle.step()
 

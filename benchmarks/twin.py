@@ -28,7 +28,7 @@ class PlainModel(NoPropModel):
         z = features.new_zeros(len(features), 1, 1, self.embedding.dim)
         return self.head(features, z, None)[:, :, 0]
 
-    def losses(self, inputs, y, draws, sample_weight=None, constants=None):
+    def losses(self, inputs, y, draws, sample_weight=None, constants=None, block_weight=None):
         logits = self.logits(inputs)
         if self.squared_error:
             target = torch.nn.functional.one_hot(y, logits.shape[-1])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.twin import PlainEnsemble, PlainModel
 from sknoprop import NoPropClassifier
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
@@ -134,11 +135,16 @@ def test_what_is_left_to_autograd(variant, params):
     assert not DenseStep.takes(model, batches)
 
 
-def test_rounded_products_are_left_to_autograd():
+def test_rounded_products_and_other_losses_are_left_to_autograd():
     model, batches = setting("fm")
     assert DenseStep.takes(model, batches)
     model.products = torch.bfloat16
     assert not DenseStep.takes(model, batches)
+    twin, batches = setting("fm")
+    twin.__class__ = PlainModel
+    assert not DenseStep.takes(twin, batches)
+    X, y = toy_data()
+    assert PlainEnsemble("dt", max_iter=20, random_state=0).fit(X, y).score(X, y) > 0.6
 
 
 def test_defaults_are_trained_by_hand(monkeypatch):

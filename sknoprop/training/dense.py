@@ -115,14 +115,15 @@ class DenseStep:
     def takes(model: NoPropModel, batches: Batches) -> bool:
         """Whether this is the step of such a model on such batches."""
         dense = type(model.encoder) is Encoder and model.encoder.path is None
-        by_label = isinstance(model.parameterization, LabelParameterization)
-        trained_alone = not model.shares_parameters
+        light = type(model.head) is LightHead
+        by_label = type(model.parameterization) is LabelParameterization
         # Of a batch of one row batch normalisation is another thing.
         one_latent_a_row = batches.noise.n_draws == 1 and len(batches.y) >= 2 * len(batches)
         return (
-            (dense and type(model.head) is LightHead and by_label and trained_alone)
-            and one_latent_a_row
+            (dense and light and by_label and one_latent_a_row)
+            and not model.shares_parameters
             and model.products is None
+            and type(model).losses is NoPropModel.losses
         )
 
     @torch.no_grad()

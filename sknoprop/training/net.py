@@ -222,8 +222,8 @@ class BlockNet(NeuralNet):
             step = step_fn(batch, **fit_params)
             if self.cycle_ is not None:
                 self.cycle_.step()
-            total += step["loss"] * len(batch)
-            blocks += step["y_pred"] * len(batch)
+            total.add_(step["loss"], alpha=len(batch))
+            blocks.add_(step["y_pred"], alpha=len(batch))
             if number % look_every == 0 or number == len(batches):
                 self._check_finite(total, blocks, batches, number)
             self.notify("on_batch_end", batch=batch, training=True, **step)
