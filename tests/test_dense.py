@@ -118,6 +118,14 @@ def test_gradients_of_a_block_know_no_other_block(variant):
         assert not torch.equal(grad[1], gradients(other)[name][1]), name
 
 
+def test_what_is_frozen_gets_no_gradient():
+    model, batches = setting("fm")
+    model.head.out.bias.requires_grad_(False)
+    DenseStep(with_masks(model)).backward(next(iter(batches)), model.scale())
+    assert model.head.out.bias.grad is None
+    assert model.head.out.weight.grad is not None
+
+
 @pytest.mark.parametrize(
     ("variant", "params"),
     [

@@ -30,6 +30,8 @@ __all__ = ["DenseStep"]
 
 def _give(parameter: Tensor | None, grad: Tensor) -> None:
     assert parameter is not None
+    if not parameter.requires_grad:  # a callback may have frozen it
+        return
     # Fused optimisers take gradients to lie in memory as parameters do, and do not look.
     grad = grad.contiguous()
     parameter.grad = grad if parameter.grad is None else parameter.grad + grad
