@@ -260,21 +260,22 @@ def _starved(number, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "n_train_draws", "message"),
+    ("fault", "backend", "n_train_draws", "message"),
     [
-        (_fails, 1, r"more memory than there is.*batch_size.*not in this worker"),
-        (_starved, 20_000, r"n_train_draws \(now 20000\).*DefaultCPUAllocator"),
+        (_fails, "threading", 1, r"more memory than there is.*batch_size.*not in this worker"),
+        (_starved, "loky", 20_000, r"n_train_draws \(now 20000\).*DefaultCPUAllocator"),
     ],
 )
 def test_a_worker_without_memory_leaves_an_earlier_fit(
-    fault, n_train_draws, message, data, monkeypatch
+    fault, backend, n_train_draws, message, data, monkeypatch
 ):
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("reads its memory from /proc")
-    clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+    with joblib.parallel_config(backend):
+        clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
     before = state(clf)
     monkeypatch.setattr(parallel, "_train_group", fault)
-    with pytest.raises(MemoryError, match=message):
+    with joblib.parallel_config(backend), pytest.raises(MemoryError, match=message):
         clf.set_params(n_train_draws=n_train_draws).fit(data[0][:, :3], data[1])
     assert same(state(clf), before)
     assert clf.n_features_in_ == 4
