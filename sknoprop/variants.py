@@ -64,7 +64,7 @@ class Levels:
     signal, noise : Tensor broadcastable to (n_blocks, n_samples, n_draws)
         Of the schedule at these times.
     weight : Tensor broadcastable to (n_blocks, n_samples, n_draws)
-        Factor of a squared error there, before the factor eta.
+        Factor of a squared error there; those of a `NoPropModel` have eta in it.
     """
 
     t: Tensor
@@ -217,7 +217,7 @@ class Variant(ABC):
         u: Tensor,
         eps: Tensor,
     ) -> Tensor:
-        """Loss of each block at each row and draw, before the factor eta.
+        """Loss of each block at each row and draw, with the weights that `levels` have.
 
         Parameters
         ----------
@@ -238,7 +238,8 @@ class Variant(ABC):
         Returns
         -------
         Tensor of shape (n_blocks, n_samples, n_draws)
-            Its mean over rows and draws, summed over blocks, estimates the paper's term.
+            With the paper's weights its mean over rows and draws, summed over blocks, estimates
+            the paper's term.
         """
         t = levels.t[..., None]
         label = path.parameterization.label(logits, z, t, weight, path.schedule)

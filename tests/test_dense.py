@@ -5,12 +5,14 @@ import copy
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback, Freezer
 
 from benchmarks.twin import PlainEnsemble, PlainModel
 from sknoprop import NoPropClassifier
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
 from sknoprop.networks.stacked import StackedBatchNorm, StackedDropout
+from sknoprop.schedules import CosineSchedule
 from sknoprop.training.batches import Batches, NoiseSource
 from sknoprop.training.dense import DenseStep
 from sknoprop.training.left_out import leave_out
@@ -103,6 +105,15 @@ def test_losses_and_gradients_are_autograds(case, weights, variant):
         torch.testing.assert_close(tensor, twin.get_buffer(name), msg=name)
 
 
+def test_nothing_outlives_a_step():
+    """Activations would wait for the garbage collector, which counts objects and not bytes."""
+    model, batches = setting("fm")
+    step = DenseStep(with_masks(model))
+    step.backward(next(iter(batches)), model.scale())
+    parts = (step, step.out, step.last, *step.layers, *step.thinnings)
+    assert not [v for part in parts for v in vars(part).values() if isinstance(v, torch.Tensor)]
+
+
 @pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
 def test_gradients_of_a_block_know_no_other_block(variant):
     model, batches = setting(variant)
@@ -168,3 +179,65 @@ def test_defaults_are_trained_by_hand(monkeypatch):
         np.testing.assert_array_equal(fit.fit(X, y).predict_proba(X), by_hand)
     monkeypatch.setattr(DenseStep, "takes", lambda model, batches: False)
     np.testing.assert_allclose(fit.fit(X, y).predict_proba(X), by_hand, atol=1e-8)
+
+
+def on_batches(change):
+    """A callback that changes the model at the beginning of each step but the first."""
+
+    class Changing(Callback):
+        def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+            if len(net.history) > 1:
+                change(net.module_)
+
+    return Changing()
+
+
+def clip(module):
+    weight = module.head.out.weight
+    if not weight._backward_hooks:
+        weight.register_hook(lambda grad: grad.clamp(-1e-4, 1e-4))
+
+
+CALLBACKS = {
+    "moments are kept": on_batches(lambda module: module.encoder.norms[0].eval()),
+    "no dropout": on_batches(lambda module: module.head.dropout.eval()),
+    "gradients are clipped": on_batches(clip),
+    "the network is frozen": Freezer("encoder.layers.0*"),
+    "the read-out is frozen": Freezer("readout*"),
+}
+
+
+@pytest.mark.parametrize("case", CALLBACKS)
+def test_callbacks_are_heeded_as_by_autograd(case, monkeypatch):
+    X, y = toy_data(90)
+    options = {"readout": "linear", "dtype": "float64", "optimizer": torch.optim.SGD}
+    clf = NoPropClassifier("dt", max_iter=4, random_state=0, learning_rate_init=0.05, **options)
+    plain = clf.fit(X, y).predict_proba(X)
+    found = clf.set_params(callbacks=[CALLBACKS[case]]).fit(X, y).predict_proba(X)
+    assert np.abs(found - plain).max() > 1e-6 or case == "the read-out is frozen"
+    monkeypatch.setattr(DenseStep, "takes", lambda model, batches: False)
+    np.testing.assert_allclose(clf.fit(X, y).predict_proba(X), found, atol=1e-9)
+
+
+class Doubled(CosineSchedule):
+    """Computed by numpy, in double precision."""
+
+    def log_snr_derivative(self, t):
+        return torch.as_tensor(np.asarray(super().log_snr_derivative(t), dtype=float))
+
+    def snr(self, t):
+        return torch.as_tensor(np.asarray(super().snr(t), dtype=float))
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct"])
+def test_a_schedule_in_double_precision(variant):
+    X, y = toy_data()
+    clf = NoPropClassifier(variant, schedule=Doubled(), max_iter=2, random_state=0)
+    assert np.isfinite(clf.fit(X, y).predict_proba(X)).all()
+
+
+def test_autocast_around_a_fit_is_autograds():
+    X, y = toy_data()
+    with torch.autocast("cpu", torch.bfloat16):
+        clf = NoPropClassifier("fm", max_iter=2, random_state=0).fit(X, y)
+    assert np.isfinite(clf.predict_proba(X)).all()

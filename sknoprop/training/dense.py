@@ -7,7 +7,8 @@ and schedules that are trained, other heads and other parameterizations are left
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from sknoprop.training.batches import Batch, Batches
 
 __all__ = ["DenseStep"]
 
+#: What gradients need of what was computed, the last on top: none of it outlives the step.
+Tape = list[tuple[Any, ...]]
+
 
 def _give(parameter: Tensor | None, grad: Tensor) -> None:
     assert parameter is not None
@@ -43,22 +47,25 @@ class _Thinning:
     def __init__(self, dropout: StackedDropout) -> None:
         self.dropout = dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.x = x.relu_()
-        self.mask = self.dropout.mask(x) if self.dropout.p > 0.0 else None
-        return self._masked(x)
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        x.relu_()
+        mask = self.dropout.mask(x) if self.dropout.p > 0.0 else None
+        tape.append((self._masked(x, mask), mask))
+        return x
 
-    def gradient(self, grad: Tensor) -> Tensor:
-        passed: Tensor = torch.ops.aten.threshold_backward(self._masked(grad), self.x, 0)
+    def gradient(self, grad: Tensor, tape: Tape) -> Tensor:
+        """Gradient with respect to what was thinned."""
+        x, mask = tape.pop()
+        passed: Tensor = torch.ops.aten.threshold_backward(self._masked(grad, mask), x, 0)
         return passed
 
-    def _masked(self, x: Tensor) -> Tensor:
-        if self.mask is not None:
+    def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is not None:
             # Rows that share a mask are looked at as an axis, and it is not written out for each.
             size = self.dropout.rows_per_mask
             n_whole = x.shape[1] // size
-            x[:, : n_whole * size].unflatten(1, (n_whole, size)).mul_(self.mask[:, :n_whole, None])
-            x[:, n_whole * size :].mul_(self.mask[:, n_whole:])
+            x[:, : n_whole * size].unflatten(1, (n_whole, size)).mul_(mask[:, :n_whole, None])
+            x[:, n_whole * size :].mul_(mask[:, n_whole:])
         return x
 
 
@@ -69,29 +76,31 @@ class _Affine:
         self.linear = linear
         self.norm = norm if isinstance(norm, StackedBatchNorm) else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
         linear, norm = self.linear, self.norm
         assert linear.bias is not None
-        self.x = x
         out = affine(linear.bias[:, None], x, linear.weight)
+        saved: Sequence[Tensor] = ()
         if norm is not None:
-            out, mean, var, *self.saved = normalize(out, norm.weight, norm.bias, norm.eps)
+            out, mean, var, *saved = normalize(out, norm.weight, norm.bias, norm.eps)
             norm.note(mean, var, x.shape[1])
+        tape.append((x, *saved))
         return out
 
-    def backward(self, grad: Tensor) -> None:
-        """Give the parameters their gradients."""
+    def backward(self, grad: Tensor, tape: Tape) -> Tensor:
+        """Give the parameters their gradients; the one with respect to the affine map."""
+        x, *saved = tape.pop()
         if self.norm is not None:
-            grad, of_gain, of_bias = normalize_gradients(grad, *self.saved)
+            grad, of_gain, of_bias = normalize_gradients(grad, *saved)
             _give(self.norm.weight, of_gain)
             _give(self.norm.bias, of_bias)
         _give(self.linear.bias, grad.sum(1))
-        _give(self.linear.weight, weight_gradient(self.x, grad))
-        self.grad = grad
+        _give(self.linear.weight, weight_gradient(x, grad))
+        return grad
 
-    def of_input(self) -> Tensor:
-        """Gradient with respect to what the map was of, after `backward`."""
-        return torch.bmm(self.grad, self.linear.weight.mT)
+    def of_input(self, grad: Tensor) -> Tensor:
+        """Gradient with respect to the map's input, of what `backward` gave."""
+        return torch.bmm(grad, self.linear.weight.mT)
 
 
 class DenseStep:
@@ -128,6 +137,28 @@ class DenseStep:
             and type(model).losses is NoPropModel.losses
         )
 
+    def is_plain(self) -> bool:
+        """Whether modules are as training finds them: nothing that callbacks did is passed over.
+
+        Hooks, single modules in evaluation mode, parametrizations and autocast are autograd's.
+        """
+        modules = [m for part in (self.encoder, self.head) for m in part.modules()]
+        return (
+            all(
+                module.training
+                and not (module._forward_hooks or module._forward_pre_hooks)
+                and not (module._backward_hooks or module._backward_pre_hooks)
+                and not hasattr(module, "parametrizations")
+                for module in modules
+            )
+            and not any(
+                parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+                for module in modules
+                for parameter in module.parameters(recurse=False)
+            )
+            and not torch.is_autocast_enabled(self.model.partition.edges.device.type)
+        )
+
     @torch.no_grad()
     def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Add the gradient of the objective to that of the model's parameters.
@@ -149,13 +180,16 @@ class DenseStep:
         of_rows = batch.sample_weight if batch.block_weight is None else batch.block_weight
         if of_rows is not None:
             weight = weight * of_rows
-        logits = self._forward(batch.inputs, self.head.rows(z, position))
+        tape: Tape = []
+        logits = self._forward(batch.inputs, self.head.rows(z, position), tape)
         p, embeddings = logits.softmax(-1), self.model.embedding.weight
         error = p @ embeddings - u
-        # Of the mean over rows of weight * |p W - u|**2, and of the softmax.
-        of_error = (weight * (2.0 / (len(u) * scale)).unsqueeze(1)).unsqueeze(2) * error
+        # Of the mean over rows of weight * |p W - u|**2, and of the softmax. (A schedule of the
+        # user's may compute in double precision.)
+        factor = (weight * (2.0 / (len(u) * scale)).unsqueeze(1)).to(error.dtype)
+        of_error = factor.unsqueeze(2) * error
         of_p = p * (of_error @ embeddings.mT)
-        self._backward(torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0))
+        self._backward(torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0), tape)
         scaled = 0.5 * (of_error * error).sum((1, 2))
         objective = scaled.sum()
         if self.model.trains_readout:
@@ -165,25 +199,25 @@ class DenseStep:
     @torch.enable_grad()
     def _train_readout(self, u: Tensor, batch: Batch) -> Tensor:
         loss = self.model.readout_loss(u, batch.y, batch.draws, batch.sample_weight, self.constants)
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         return loss.detach()
 
-    def _forward(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        self.rows = rows
+    def _forward(self, inputs: Tensor, rows: Tensor, tape: Tape) -> Tensor:
         dense = self.encoder.dense_inputs(inputs)
         first, *others = self.layers
-        hidden = first.forward(dense.expand(len(rows), *dense.shape))
+        hidden = first.forward(dense.expand(len(rows), *dense.shape), tape)
         for thinning, layer in zip(self.thinnings, others, strict=True):
-            hidden = layer.forward(thinning.forward(hidden))
+            hidden = layer.forward(thinning.forward(hidden, tape), tape)
         hidden.baddbmm_(rows, self.head.latent.weight)
-        return self.out.forward(self.last.forward(hidden))
+        tape.append((rows,))
+        return self.out.forward(self.last.forward(hidden, tape), tape)
 
-    def _backward(self, grad: Tensor) -> None:
-        self.out.backward(grad)
-        grad = self.last.gradient(self.out.of_input())
-        _give(self.head.latent.weight, weight_gradient(self.rows, grad))
+    def _backward(self, grad: Tensor, tape: Tape) -> None:
+        grad = self.out.of_input(self.out.backward(grad, tape))
+        grad = self.last.gradient(grad, tape)
+        _give(self.head.latent.weight, weight_gradient(tape.pop()[0], grad))
         first, *others = self.layers
         for thinning, layer in zip(reversed(self.thinnings), reversed(others), strict=True):
-            layer.backward(grad)
-            grad = thinning.gradient(layer.of_input())
-        first.backward(grad)
+            grad = thinning.gradient(layer.of_input(layer.backward(grad, tape)), tape)
+        first.backward(grad, tape)

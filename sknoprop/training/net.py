@@ -182,7 +182,7 @@ class BlockNet(NeuralNet):
             raise _Stop
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
-        if self.step_ is not None:
+        if self.step_ is not None and not self.by_autograd_:
             total, blocks = self.step_.backward(batch, self.scale_)
             return {"loss": total, "y_pred": blocks}
         losses = self.module_.losses(
@@ -216,9 +216,13 @@ class BlockNet(NeuralNet):
             for event in STEP_EVENTS
             if all(_is_inherited(callback, event) for _, callback in self.callbacks_)
         ]
+        heard = len(self.unheard_) < len(STEP_EVENTS)
+        self.by_autograd_ = self._needs_autograd()
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
         for number, batch in enumerate(batches, 1):
             self.notify("on_batch_begin", batch=batch, training=True)
+            if heard:  # and something may have been changed
+                self.by_autograd_ = self._needs_autograd()
             step = step_fn(batch, **fit_params)
             if self.cycle_ is not None:
                 self.cycle_.step()
@@ -230,6 +234,9 @@ class BlockNet(NeuralNet):
         n_rows = len(batches.y)
         self._record("train_loss", total.item() / n_rows)
         self.history.record("block_losses", (blocks / self.scale_ / n_rows).tolist())
+
+    def _needs_autograd(self) -> bool:
+        return isinstance(self.step_, DenseStep) and not self.step_.is_plain()
 
     def _check_finite(
         self, total: torch.Tensor, blocks: torch.Tensor, batches: Batches, n_steps: int
