@@ -172,7 +172,18 @@ class LightHead(Head):
         return self.out(self.dropout(hidden.relu()))
 
     def rows(self, z: Tensor, position: Tensor | None) -> Tensor:
-        """What the first product is of where each row has one latent: ``(n_blocks, n, ...)``."""
+        """What the first product is of, where each row has one latent: latents beside times.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_blocks, n_samples, 1, embedding_dim)
+        position : Tensor of shape (n_blocks, n_samples, 1) or None
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor of shape (n_blocks, n_samples, n)
+        """
         return torch.cat([part[:, :, 0] for part in self._parts(z, position)], -1)
 
     def _parts(self, z: Tensor, position: Tensor | None) -> list[Tensor]:
