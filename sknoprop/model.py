@@ -261,11 +261,9 @@ class NoPropModel(nn.Module):
             Means over the rows.
         """
         path, weight = self.path, self.embedding.weight
-        u, levels, z, position = self.latents(y, draws)
+        of_rows = sample_weight if block_weight is None else block_weight
+        u, levels, z, position = self.latents(y, draws, of_rows)
         logits = self._logits(inputs, z, position)
-        of_blocks = sample_weight if block_weight is None else block_weight
-        if of_blocks is not None:
-            levels = replace(levels, weight=levels.weight * of_blocks.unsqueeze(-1))
         loss = self.variant.denoising_loss(path, weight, logits, z, levels, u[:, None], draws.eps)
         blocks = loss.mean((1, 2))
         readout = zero = blocks.new_zeros(())
@@ -306,14 +304,25 @@ class NoPropModel(nn.Module):
         miss = nn.functional.cross_entropy(logits, y, reduction="none")
         return mean_over_rows(miss[None, :, None], sample_weight)[0]
 
-    def latents(self, y: Tensor, draws: Draws) -> tuple[Tensor, Levels, Tensor, Tensor | None]:
+    def latents(
+        self, y: Tensor, draws: Draws, of_rows: Tensor | None
+    ) -> tuple[Tensor, Levels, Tensor, Tensor | None]:
         """Noised embeddings of labels, for one training step.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n_samples,)
+            Labels.
+        draws : Draws
+        of_rows : Tensor of shape (n_samples,) or (n_blocks, n_samples), or None
+            Weights of the rows.
 
         Returns
         -------
         u : Tensor of shape (n_samples, embedding_dim)
             The embeddings.
         levels : Levels
+            With the weights of the rows in theirs.
         z : Tensor of shape (n_blocks, n_samples, n_draws, embedding_dim)
             The latents.
         position : Tensor of shape (n_blocks, n_samples, n_draws) or None
@@ -321,6 +330,8 @@ class NoPropModel(nn.Module):
         """
         u = self.embedding(y)
         levels = draws.levels or self._levels(draws.uniform)
+        if of_rows is not None:
+            levels = replace(levels, weight=levels.weight * of_rows.unsqueeze(-1))
         signal, noise = levels.signal.unsqueeze(-1), levels.noise.unsqueeze(-1)
         z = torch.addcmul(signal * u.unsqueeze(1), noise, draws.eps)
         # In the interval a block was made for, the uniform draw is the time's position.

@@ -175,19 +175,16 @@ class DenseStep:
         losses : Tensor of shape (n_blocks,)
             Each block's.
         """
-        u, levels, z, position = self.model.latents(batch.y, batch.draws)
-        weight = levels.weight.squeeze(2)
         of_rows = batch.sample_weight if batch.block_weight is None else batch.block_weight
-        if of_rows is not None:
-            weight = weight * of_rows
+        u, levels, z, position = self.model.latents(batch.y, batch.draws, of_rows)
         tape: Tape = []
         logits = self._forward(batch.inputs, self.head.rows(z, position), tape)
         p, embeddings = logits.softmax(-1), self.model.embedding.weight
         error = p @ embeddings - u
         # Of the mean over rows of weight * |p W - u|**2, and of the softmax. (A schedule of the
         # user's may compute in double precision.)
-        factor = (weight * (2.0 / (len(u) * scale)).unsqueeze(1)).to(error.dtype)
-        of_error = factor.unsqueeze(2) * error
+        factor = levels.weight * (2.0 / (len(u) * scale)).view(-1, 1, 1)
+        of_error = factor.to(error.dtype) * error
         of_p = p * (of_error @ embeddings.mT)
         self._backward(torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0), tape)
         scaled = 0.5 * (of_error * error).sum((1, 2))
