@@ -60,59 +60,65 @@ def noprop(batch_size, n_epochs, **params):
     )
 
 
-def engine_against_bare_loop(X, y, batch_size=128, n_epochs=20):
-    """CPU time of the skorch engine and of a plain loop over the same batches and step."""
-    estimator = NoPropClassifier("fm", hidden_layer_sizes=(WIDTH,), dropout=0.0)
-    params = fill_in(estimator.get_params(), len(X), 10)
-    settings = Settings(
-        optimizer=torch.optim.AdamW,
-        learning_rate=0.01,
-        weight_decay=params["weight_decay"],
-        one_cycle=True,
-        n_epochs=n_epochs,
-        batch_size=batch_size,
-        n_draws=params["n_train_draws"],
-    )
+class Loops:
+    """The skorch engine and a plain loop, each over the same batches and steps."""
 
-    def prepare():
-        seeds = Seeds(0)
-        model = build_model(params, X, y, seeds, 10)
-        return seeds, model, Rows(model.encoder.prepare(torch.as_tensor(X)), torch.as_tensor(y))
+    def __init__(self, X, y, batch_size=128, n_epochs=20, device="cpu"):
+        self.data = X, y
+        estimator = NoPropClassifier("fm", hidden_layer_sizes=(WIDTH,), dropout=0.0)
+        self.params = fill_in(estimator.get_params(), len(X), 10)
+        self.device = torch.device(device)
+        self.settings = Settings(
+            optimizer=torch.optim.AdamW,
+            learning_rate=0.01,
+            weight_decay=self.params["weight_decay"],
+            one_cycle=True,
+            n_epochs=n_epochs,
+            batch_size=batch_size,
+            n_draws=self.params["n_train_draws"],
+        )
 
-    def engine():
-        seeds, model, rows = prepare()
-        return cpu(lambda: train(model, rows, None, settings, seeds))
+    def prepare(self):
+        (X, y), seeds = self.data, Seeds(0)
+        model = build_model(self.params, X, y, seeds, 10).to(self.device)
+        inputs = model.encoder.prepare(torch.as_tensor(X, device=self.device))
+        return seeds, model, Rows(inputs, torch.as_tensor(y, device=self.device))
 
-    def bare():
-        seeds, model, rows = prepare()
+    def engine(self):
+        """A function that trains a model by the engine."""
+        seeds, model, rows = self.prepare()
+        return lambda: train(model, rows, None, self.settings, seeds)
+
+    def bare(self):
+        """A function that trains the same by a loop."""
+        (seeds, model, rows), settings = self.prepare(), self.settings
         noise = NoiseSource(
-            seeds.block_generators("noise", model.n_blocks),
-            seeds.generator("shared", 1),
+            seeds.block_generators("noise", model.n_blocks, self.device),
+            seeds.generator("shared", 1, self.device),
             n_draws=settings.n_draws,
             dim=model.embedding.dim,
             timed=True,
             levels=model.levels,
         )
-        batches = Batches(rows.inputs, rows.y, batch_size, seeds.generator("order"), noise)
+        order = seeds.generator("order")
+        batches = Batches(rows.inputs, rows.y, settings.batch_size, order, noise)
 
         def loop():
             trained = [p for p in model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(
                 trained, lr=0.01, weight_decay=settings.weight_decay, fused=True
             )
-            steps = n_epochs * len(batches)
+            steps = settings.n_epochs * len(batches)
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
             scale, by_hand = model.scale(), DenseStep(model)
-            for _ in range(n_epochs):
+            for _ in range(settings.n_epochs):
                 for batch in batches:
                     optimizer.zero_grad()
                     by_hand.backward(batch, scale)
                     optimizer.step()
                     cycle.step()
 
-        return cpu(loop)
-
-    return engine(), bare()
+        return loop
 
 
 def main():
@@ -131,13 +137,13 @@ def main():
     }
     cases |= {("MLPClassifier", size): partial(mlp, size) for size in BATCH_SIZES}
     readings = {case: {n: [] for n in EPOCHS} for case in cases}
-    engine = []
+    engine, loops = [], Loops(X, y)
     for _ in range(REPEATS):
         for case, make in cases.items():
             for n in EPOCHS:
                 model = make(n)
                 readings[case][n].append(cpu(lambda model=model: model.fit(X, y)))
-        engine.append(engine_against_bare_loop(X, y))
+        engine.append((cpu(loops.engine()), cpu(loops.bare())))
     few, many = EPOCHS
     epoch = {c: (min(r[many]) - min(r[few])) / (many - few) for c, r in readings.items()}
     records = []

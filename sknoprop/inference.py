@@ -46,16 +46,29 @@ LARGEST_ARRAY = 2**22
 #: Rows of a prediction that are computed together, at most: a single row costs as much as these.
 MOST_ROWS = 256
 
+#: The same on a GPU, which small arrays leave idle: a 64th of its memory, where numbers have four
+#: bytes.
+BYTES_OF_GPU_A_NUMBER = 4 * 64
+MOST_ROWS_ON_GPU = 2**11
+
 #: Levels at which the kernels of all blocks together are taken, at least.
 MIN_LEVELS = 10
+
+
+def _bounds(device: torch.device) -> tuple[int, int]:
+    """Numbers of the largest array, and rows that are computed together, at most."""
+    if device.type != "cuda":
+        return LARGEST_ARRAY, MOST_ROWS
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return memory // BYTES_OF_GPU_A_NUMBER, MOST_ROWS_ON_GPU
 
 
 def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = None) -> int:
     """Rows whose probabilities are computed together.
 
-    A power of two that depends on the model and the method and never on the data: products of
-    matrices of one shape round alike, so a row's prediction does not change with the rows
-    around it.
+    A power of two that depends on the model, its device and the method and never on the data:
+    products of matrices of one shape round alike, so a row's prediction does not change with the
+    rows around it.
 
     Parameters
     ----------
@@ -76,7 +89,8 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     numbers = model.n_blocks * of_block
     if many and not own:  # the first pass looks at all classes, and each row has embeddings
         numbers = max(numbers, model.n_blocks * n_draws * n_classes, MAX_CANDIDATES * dim)
-    bound = min(max(LARGEST_ARRAY // numbers, 1), MOST_ROWS)
+    largest, most_rows = _bounds(model.embedding.weight.device)
+    bound = min(max(largest // numbers, 1), most_rows)
     size = int(2 ** math.floor(math.log2(bound)))
     # Of two rows the second may be rounded otherwise than the first would be in its place.
     return 1 if size == 2 else size
@@ -141,7 +155,8 @@ def class_flows(
     # Many classes may be too many for one go even with a single row. (The number of rows is
     # that of `rows_at_once`, so this too depends on the model and the method alone.)
     size = model.latent_size(False, None if candidates is None else n_candidates)
-    at_once = max(LARGEST_ARRAY // (n_blocks * n_samples * len(eps) * size), 1)
+    largest, _ = _bounds(weight.device)
+    at_once = max(largest // (n_blocks * n_samples * len(eps) * size), 1)
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
     flow = None

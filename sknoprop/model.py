@@ -226,7 +226,7 @@ class NoPropModel(nn.Module):
         return None if self.schedule.trainable else self._last_level()
 
     def _last_level(self) -> tuple[Tensor, Tensor]:
-        end = self.partition.edges.new_tensor(self.path.horizon)
+        end = self.partition.edges.new_full((), self.path.horizon)
         return self.schedule.signal(end), self.schedule.noise(end)
 
     def losses(

@@ -377,12 +377,12 @@ class LearnedSchedule(VariancePreservingSchedule):
         return F.softplus(self.slope_) * t + units @ F.softplus(self.out_)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        ends = self._network(t.new_tensor([0.0, 1.0]))
+        ends = self._network(torch.arange(2.0, dtype=t.dtype, device=t.device))
         rise = (self._network(t) - ends[0]) / (ends[1] - ends[0])
         return -self.gamma_0_ - F.softplus(self.width_) * (1.0 - rise)
 
     def log_snr_derivative(self, t: Tensor) -> Tensor:
-        ends = self._network(t.new_tensor([0.0, 1.0]))
+        ends = self._network(torch.arange(2.0, dtype=t.dtype, device=t.device))
         rate, out = F.softplus(self.in_), F.softplus(self.out_)
         units = torch.sigmoid(rate * t.unsqueeze(-1) + self.bias_)
         slope = F.softplus(self.slope_) + (units * (1.0 - units)) @ (rate * out)

@@ -110,7 +110,7 @@ def prior_divergence(schedule: Schedule, u: Tensor) -> Tensor:
 def snr_gain(path: Path) -> Tensor:
     """Rise of the signal-to-noise ratio over each block's times: shape ``(n_blocks,)``."""
     start = path.partition.edges[:-1]
-    end = torch.cat([start[1:], start.new_tensor([path.horizon])])
+    end = torch.cat([start[1:], start.new_full((1,), path.horizon)])
     return (path.schedule.snr(end) - path.schedule.snr(start))[path.partition.part]
 
 

@@ -95,7 +95,9 @@ FULL = Size("paper", None, None, 3, 5, None, None)
 REDUCED = Size(
     "reduced", 5000, 1000, 1, 2, 20, {"dt": 2, "backprop": 2, "ct": 6, "fm": 6, "adjoint": 1}
 )
-SIZES = {size.name: size for size in (FULL, REDUCED)}
+#: The whole training, once, and one inference draw on test and on 10,000 training images.
+SINGLE = Size("single", None, 10_000, 1, 1, None, None)
+SIZES = {size.name: size for size in (FULL, SINGLE, REDUCED)}
 
 
 def cell_name(data, method, embedding):

@@ -12,11 +12,13 @@ along the paper's trajectories, and by the class kernel; time an epoch; peak mem
 all of them goes to ``table.md`` beside them. A run that is cut off goes on if it is run again:
 cells that are done are not begun anew, the one in hand goes on from its last checkpoint.
 
-"reduced" has 5,000 training and 1,000 test images, few epochs and two draws, and scores as many
-training images: it shows that a cell runs, not what it reaches. Blocks of "dt" are trained together
-and not one after the other within an epoch, as the paper has it: with a fixed embedding that makes
-no difference to a block. Each row's trajectory shares its noise with up to 249 others, in the paper
-with none.
+"single" trains as the paper does, with one seed, and has one draw on test images and on the first
+10,000 training images. "reduced" has 5,000 training and 1,000 test images, few epochs and two
+draws, and scores as many training images: it shows that a cell runs, not what it reaches.
+
+Blocks of "dt" are trained together and not one after the other within an epoch, as the paper has
+it: with a fixed embedding that makes no difference to a block. Each row's trajectory shares its
+noise with up to 249 others, in the paper with none.
 """
 
 import argparse

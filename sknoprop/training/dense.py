@@ -24,6 +24,7 @@ from sknoprop.networks.stacked import (
     normalize_gradients,
 )
 from sknoprop.parameterizations import LabelParameterization
+from sknoprop.training.autograd import is_plain
 from sknoprop.training.batches import Batch, Batches
 
 __all__ = ["DenseStep"]
@@ -138,43 +139,13 @@ class DenseStep:
         )
 
     def is_plain(self) -> bool:
-        """Whether modules are as training finds them: nothing that callbacks did is passed over.
-
-        Hooks, single modules in evaluation mode, parametrizations and autocast are autograd's.
-        """
+        """Whether the networks are as training finds them; else the step is autograd's."""
         modules = [m for part in (self.encoder, self.head) for m in part.modules()]
-        return (
-            all(
-                module.training
-                and not (module._forward_hooks or module._forward_pre_hooks)
-                and not (module._backward_hooks or module._backward_pre_hooks)
-                and not hasattr(module, "parametrizations")
-                for module in modules
-            )
-            and not any(
-                parameter._backward_hooks or parameter._post_accumulate_grad_hooks
-                for module in modules
-                for parameter in module.parameters(recurse=False)
-            )
-            and not torch.is_autocast_enabled(self.model.partition.edges.device.type)
-        )
+        return is_plain(modules, self.model.partition.edges.device)
 
     @torch.no_grad()
     def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradient of the objective to that of the model's parameters.
-
-        Parameters
-        ----------
-        batch : Batch
-        scale : Tensor of shape (n_blocks,)
-            As for `NoPropModel.objective`.
-
-        Returns
-        -------
-        objective : Tensor of shape ()
-        losses : Tensor of shape (n_blocks,)
-            Each block's.
-        """
+        """As `AutogradStep.backward`."""
         of_rows = batch.sample_weight if batch.block_weight is None else batch.block_weight
         u, levels, z, position = self.model.latents(batch.y, batch.draws, of_rows)
         tape: Tape = []

@@ -18,9 +18,11 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from skorch.history import History
 
+from sknoprop.training.autograd import AutogradStep, is_plain
 from sknoprop.training.batches import Batch, Batches
 from sknoprop.training.dense import DenseStep
 from sknoprop.training.divergence import TrainingError, likely_cause
+from sknoprop.training.recorded import RecordedStep, Step
 from sknoprop.training.seeds import Seeds
 from sknoprop.training.slices import BlockSlices
 from sknoprop.training.states import TrainingState
@@ -116,16 +118,19 @@ class BlockNet(NeuralNet):
     def on_train_begin(self, net, X=None, y=None, **kwargs):  # type: ignore[no-untyped-def]
         with torch.no_grad():
             self.scale_ = self.module_.scale()
-        self.constants_ = self.module_.constants()
-        self.step_: BlockSlices | DenseStep | None = None
+        self.autograd_ = AutogradStep(self.module_)
+        self.step_: Step = self.autograd_
         if X.blocks_at_once is not None and X.blocks_at_once < self.module_.n_blocks:
             self.step_ = BlockSlices(self.module_, X.blocks_at_once)
         elif DenseStep.takes(self.module_, X.batches):
             self.step_ = DenseStep(self.module_)
+        n_steps = self.max_epochs * len(X.batches)
+        self.recorded_: RecordedStep | None = None
+        if RecordedStep.takes(self.module_, n_steps):
+            self.recorded_ = RecordedStep(self.step_, self.module_, X.generators["dropout"])
         self.stopping_ = X.stopping
         self.done_ = False
         self.cycle_ = None
-        n_steps = self.max_epochs * len(X.batches)
         # A cycle of one step would be its end, where steps are next to nothing.
         if X.one_cycle and n_steps > 1:
             defaults = self.optimizer_.defaults
@@ -182,20 +187,8 @@ class BlockNet(NeuralNet):
             raise _Stop
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
-        if self.step_ is not None and not self.by_autograd_:
-            total, blocks = self.step_.backward(batch, self.scale_)
-            return {"loss": total, "y_pred": blocks}
-        losses = self.module_.losses(
-            batch.inputs,
-            batch.y,
-            batch.draws,
-            batch.sample_weight,
-            self.constants_,
-            batch.block_weight,
-        )
-        objective = self.module_.objective(losses, self.scale_)
-        objective.backward()
-        return {"loss": objective.detach(), "y_pred": losses.blocks.detach()}
+        total, blocks = self.way_.backward(batch, self.scale_)
+        return {"loss": total, "y_pred": blocks}
 
     def run_single_epoch(  # type: ignore[no-untyped-def]
         self, iterator, training, prefix, step_fn, **fit_params
@@ -217,12 +210,12 @@ class BlockNet(NeuralNet):
             if all(_is_inherited(callback, event) for _, callback in self.callbacks_)
         ]
         heard = len(self.unheard_) < len(STEP_EVENTS)
-        self.by_autograd_ = self._needs_autograd()
+        self.way_ = self._way(heard)
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
         for number, batch in enumerate(batches, 1):
             self.notify("on_batch_begin", batch=batch, training=True)
             if heard:  # and something may have been changed
-                self.by_autograd_ = self._needs_autograd()
+                self.way_ = self._way(heard)
             step = step_fn(batch, **fit_params)
             if self.cycle_ is not None:
                 self.cycle_.step()
@@ -235,8 +228,16 @@ class BlockNet(NeuralNet):
         self._record("train_loss", total.item() / n_rows)
         self.history.record("block_losses", (blocks / self.scale_ / n_rows).tolist())
 
-    def _needs_autograd(self) -> bool:
-        return isinstance(self.step_, DenseStep) and not self.step_.is_plain()
+    def _way(self, heard: bool) -> Step:
+        """The step of a model as callbacks left it, which may change it again if they are heard."""
+        if isinstance(self.step_, DenseStep) and not self.step_.is_plain():
+            return self.autograd_
+        if self.recorded_ is None or heard:
+            return self.step_
+        if not is_plain(self.module_.modules(), self.scale_.device):
+            return self.step_
+        self.recorded_.look()
+        return self.recorded_
 
     def _check_finite(
         self, total: torch.Tensor, blocks: torch.Tensor, batches: Batches, n_steps: int

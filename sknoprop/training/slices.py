@@ -43,20 +43,7 @@ class BlockSlices:
         ]
 
     def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradient of the objective to that of the model's parameters.
-
-        Parameters
-        ----------
-        batch : Batch
-        scale : Tensor of shape (n_blocks,)
-            As for `NoPropModel.objective`.
-
-        Returns
-        -------
-        objective : Tensor of shape ()
-        losses : Tensor of shape (n_blocks,)
-            Each block's.
-        """
+        """As `AutogradStep.backward`."""
         for whole, view, part in self.views:
             if whole.grad is None:
                 whole.grad = torch.zeros_like(whole)

@@ -1,0 +1,161 @@
+"""A step on a GPU, recorded once and replayed: a CUDA graph.
+
+A step of small blocks is some hundred kernels of a few microseconds each, which a GPU waits for:
+the host takes longer to name them than they take. Recorded, they are named in one call. What they
+compute, and what they draw, is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from sknoprop.model import NoPropModel
+from sknoprop.networks.custom import CustomPath
+from sknoprop.training.batches import Batch
+
+__all__ = ["RecordedStep", "Step"]
+
+T = TypeVar("T")
+
+#: With fewer steps than this recording them, some tenths of a second, does not pay.
+FEWEST_STEPS = 200
+
+#: Packages whose modules are recorded. Others' code may read numbers back, which no recording can.
+OURS = ("sknoprop", "torch")
+
+
+class Step(Protocol):
+    """What gives the parameters of a model their gradients."""
+
+    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """As `AutogradStep.backward`."""
+
+
+def _tensors(record: Any) -> Iterator[Tensor]:
+    """All tensors of nested dataclasses, in order."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Tensor):
+            yield value
+        elif is_dataclass(value):
+            yield from _tensors(value)
+
+
+def _changed(record: T, change: Callable[[Tensor], Tensor]) -> T:
+    """Nested dataclasses with every tensor changed."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    changed = {
+        name: change(value) if isinstance(value, Tensor) else _changed(value, change)
+        for name, value in values.items()
+        if isinstance(value, Tensor) or is_dataclass(value)
+    }
+    return replace(record, **changed)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """One step on batches of one size."""
+
+    graph: torch.cuda.CUDAGraph
+    places: tuple[Tensor, ...]
+    """Where it takes the numbers of a batch from."""
+    result: tuple[Tensor, Tensor]
+    grads: tuple[tuple[Tensor, Tensor], ...]
+    """Parameters with the gradients that it writes."""
+
+    def replay(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        for place, value in zip(self.places, _tensors(batch), strict=True):
+            place.copy_(value)
+        self.graph.replay()
+        for parameter, grad in self.grads:
+            parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+        return self.result
+
+
+def _captured(
+    run: Callable[[], T], pool: Any, generators: Sequence[torch.Generator]
+) -> tuple[torch.cuda.CUDAGraph, T]:
+    """What a function does on the device, without doing it, and where its results will be."""
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:  # each replay goes on from where the last one left it
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        result = run()
+    return graph, result
+
+
+class RecordedStep:
+    """Another step, recorded for each size of batches at its second of that size.
+
+    Parameters
+    ----------
+    step : Step
+    model : NoPropModel
+        Whose step it is, on a GPU.
+    generators : sequence of torch.Generator
+        What the step draws from.
+    """
+
+    def __init__(
+        self, step: Step, model: NoPropModel, generators: Sequence[torch.Generator]
+    ) -> None:
+        self.step = step
+        self.model = model
+        self.generators = generators
+        self._pool = torch.cuda.graph_pool_handle()
+        self._recordings: dict[int, _Recording | None] = {}
+        self._seen: list[Any] = []
+
+    @staticmethod
+    def takes(model: NoPropModel, n_steps: int) -> bool:
+        """Whether a training of so many steps of a model is to be recorded."""
+        ours = all(
+            type(module).__module__.partition(".")[0] in OURS and not isinstance(module, CustomPath)
+            for module in model.modules()
+        )
+        on_gpu = model.partition.edges.device.type == "cuda"
+        return on_gpu and n_steps >= FEWEST_STEPS and ours
+
+    def look(self) -> None:
+        """Forget what was recorded of a model that has been changed since; before each epoch."""
+        now: list[Any] = [
+            (name, value if isinstance(value, int | float) else id(value))
+            for module in self.model.modules()
+            for values in (vars(module), module._parameters, module._buffers)
+            for name, value in values.items()
+        ]
+        now += [(p.data_ptr(), p.requires_grad) for p in self.model.parameters()]
+        if now != self._seen:
+            self._seen = now
+            self._recordings = {}
+
+    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """As `AutogradStep.backward`."""
+        size = len(batch)
+        if size not in self._recordings:  # a first step sets up what a recording must find set up
+            self._recordings[size] = None
+            return self.step.backward(batch, scale)
+        recording = self._recordings[size]
+        if recording is None:
+            recording = self._recordings[size] = self._record(batch, scale)
+        return recording.replay(batch)
+
+    def _record(self, batch: Batch, scale: Tensor) -> _Recording:
+        batch = _changed(batch, lambda t: t.clone(memory_format=torch.contiguous_format))
+        parameters = list(self.model.parameters())
+        grads = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        with torch.cuda.device(scale.device):
+            graph, result = _captured(
+                lambda: self.step.backward(batch, scale), self._pool, self.generators
+            )
+        written = tuple((p, p.grad) for p in parameters if p.grad is not None)
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = grad
+        return _Recording(graph, tuple(_tensors(batch)), result, written)
