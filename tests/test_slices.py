@@ -92,10 +92,12 @@ def test_memory_does_not_grow_with_the_number_of_blocks():
     assert most_kept(8, 8) > 3.5 * most_kept(8, 2)  # and so it does where all go together
 
 
+@pytest.mark.parametrize("head", ["light", "paper"])  # written out or by autograd, if together
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_fits_are_the_same_up_to_rounding(variant):
+def test_fits_are_the_same_up_to_rounding(variant, head):
     X, y = toy_data(n=120)
     options = {"hidden_layer_sizes": (8, 6), "max_iter": 4, "random_state": 0, "dtype": "float64"}
+    options["head"] = head
     together = NoPropClassifier(variant, **options).fit(X, y)
     apart = NoPropClassifier(variant, blocks_at_once=2, **options).fit(X, y)
     np.testing.assert_allclose(apart.loss_curve_, together.loss_curve_, rtol=1e-9)
