@@ -17,6 +17,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from skorch.history import History
+from skorch.utils import TeeGenerator
 
 from sknoprop.training.autograd import AutogradStep, is_plain
 from sknoprop.training.batches import Batch, Batches
@@ -185,6 +186,33 @@ class BlockNet(NeuralNet):
             raise (_Stop if _is_raised(interrupt) else _Interrupt) from interrupt
         if method_name == "on_epoch_end" and self.done_:
             raise _Stop
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
+        # As skorch's, without what a small step feels: nobody is told who does not listen.
+        looks: list[dict[str, torch.Tensor]] = []
+
+        def look() -> torch.Tensor:  # some optimisers do so several times in a step
+            self._zero_grad_optimizer()
+            looks.append(self.train_step_single(batch, **fit_params))
+            if "on_grad_computed" not in self.unheard_:
+                parameters = TeeGenerator(self.get_all_learnable_params())
+                self.notify(
+                    "on_grad_computed", named_parameters=parameters, batch=batch, training=True
+                )
+            return looks[-1]["loss"]
+
+        self._step_optimizer(look)
+        return looks[0]
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        if type(self.optimizer_).zero_grad is not torch.optim.Optimizer.zero_grad:
+            super()._zero_grad_optimizer(set_to_none)
+            return
+        for (
+            group
+        ) in self.optimizer_.param_groups:  # torch's notes it for profilers, which takes longer
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
         total, blocks = self.way_.backward(batch, self.scale_)
