@@ -37,6 +37,11 @@ PARTITIONS = ("information", "uniform")
 #: Share of the label's entropy that is left to a cut by information when it ends.
 NEGLIGIBLE = 0.005
 
+#: Equal steps of time that information is known at. With more classes than `MANY_CLASSES` a quarter
+#: of them: each takes longer, and cuts move by less than the draws behind them do.
+N_LEVELS = 512
+MANY_CLASSES = 128
+
 
 def label_information(
     weight: Tensor, prior: Tensor, root_snr: Tensor, n_draws: int = 512
@@ -189,7 +194,8 @@ class Partition(nn.Module):
         >>> Partition.by_information(4, *given).edges.round(decimals=1)
         tensor([0.0000, 0.5000, 0.6000, 0.7000, 0.9000])
         """
-        grid = torch.linspace(0.0, 1.0, 513, dtype=torch.float64)
+        n_levels = N_LEVELS if len(prior) <= MANY_CLASSES else N_LEVELS // 4
+        grid = torch.linspace(0.0, 1.0, n_levels + 1, dtype=torch.float64)
         with torch.no_grad():
             root_snr = (0.5 * copy.deepcopy(schedule).double().log_snr(grid)).exp()
         inner = slice(0, -1) if not torch.isfinite(root_snr[-1]) else slice(None)

@@ -140,3 +140,20 @@ def test_embeddings_out_of_all_proportion_still_leave_every_block_some_time(name
     partition = Partition.by_information(6, SCHEDULES[name](), scale * torch.eye(3), prior)
     assert (partition.span.length > 1e-5).all()
     assert 0 < float(partition.edges[-1]) <= 1
+
+
+@pytest.mark.parametrize("name", ["cosine", "straight", "linear", "sigmoid"])
+def test_with_many_classes_fewer_levels_cut_alike(name, monkeypatch):
+    """They move a cut by less than other draws would."""
+    given = SCHEDULES[name](), torch.eye(10), torch.full((10,), 0.1)
+    fine = Partition.by_information(10, *given).edges
+    monkeypatch.setattr("sknoprop.partition.MANY_CLASSES", 9)
+    moved = (Partition.by_information(10, *given).edges - fine).abs().max()
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        "sknoprop.partition.label_information",
+        lambda *arguments: label_information(*arguments, n_draws=4096),
+    )
+    exact = Partition.by_information(10, *given).edges
+    assert 0.0 < moved < (fine - exact).abs().max()
+    assert moved < 2e-3
