@@ -32,7 +32,7 @@ from sknoprop.training.dense import DenseStep
 from sknoprop.training.seeds import Seeds
 
 RESULTS = Path(__file__).parent / "results"
-REPEATS = 12
+REPEATS = 24
 EPOCHS = (5, 25)
 BATCH_SIZES = (64, 128, 200)
 WIDTH = 128

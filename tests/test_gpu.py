@@ -1,10 +1,12 @@
 """What a GPU computes, against the CPU and against itself."""
 
+import gc
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 from sklearn.datasets import load_digits
 from skorch.callbacks import Callback
 
@@ -67,15 +69,15 @@ def learnt(clf):
 @pytest.fixture
 def counted(monkeypatch):
     """Recordings made, of however few steps."""
-    made = []
-    capture = recorded._captured
+    made = []  # numbers, lest graphs be kept that nobody else keeps
+    capture = recorded._Place.capture
 
     def count(*args):
-        made.append(capture(*args))
-        return made[-1]
+        made.append(len(made))
+        return capture(*args)
 
     monkeypatch.setattr(recorded, "FEWEST_STEPS", 1)
-    monkeypatch.setattr(recorded, "_captured", count)
+    monkeypatch.setattr(recorded._Place, "capture", count)
     return made
 
 
@@ -233,3 +235,28 @@ def test_more_rows_are_predicted_at_once_than_on_a_cpu():
     model = NoPropClassifier(**SMALL).fit(X, y).blocks_
     here = rows_at_once(model, 2)
     assert here > 4 * rows_at_once(model.cpu(), 2)
+
+
+def test_nothing_of_the_steps_is_kept(counted):
+    X, y = toy_data(40)
+    params = SMALL | {"hidden_layer_sizes": (256, 256)}
+    NoPropClassifier(**params).fit(X, y)
+    gc.disable()
+    try:
+        before = torch.cuda.memory_reserved()
+        for _ in range(3):
+            NoPropClassifier(**params).fit(X, y)
+            torch.cuda.empty_cache()
+        assert torch.cuda.memory_reserved() <= before
+    finally:
+        gc.enable()
+
+
+def test_fits_in_threads_record_one_at_a_time(counted):
+    X, y = toy_data(40)
+    alone = learnt(NoPropClassifier(**SMALL).fit(X, y))
+    fits = Parallel(4, backend="threading")(
+        delayed(NoPropClassifier(**SMALL).fit)(X, y) for _ in range(8)
+    )
+    for clf in fits:
+        torch.testing.assert_close(learnt(clf), alone, rtol=0, atol=0)

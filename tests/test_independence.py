@@ -185,7 +185,7 @@ PURE = {
 FOREIGN = {
     "_memory": {"torch", "warnings"},
     "networks": {"numpy", "threading", "torch"},
-    "training": {"dis", "hashlib", "inspect", "numpy", "skorch", "torch", "tqdm"},
+    "training": {"dis", "hashlib", "inspect", "numpy", "skorch", "threading", "torch", "tqdm"},
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
     "_inputs": {"numpy", "sklearn", "torch"},

@@ -1,5 +1,6 @@
 """Recorded steps, with a stand-in for CUDA graphs; tests/test_gpu.py has the real ones."""
 
+import copy
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -68,9 +69,10 @@ def graphs(monkeypatch):
     """All that were recorded, on a CPU."""
     made, steps = [], []
 
-    def captured(run, pool, generators):
-        made.append(StandIn(run, steps[-1]))
-        return made[-1], made[-1].result
+    class Place:
+        def capture(self, run, generators):
+            made.append(StandIn(run, steps[-1]))
+            return made[-1], made[-1].result
 
     class OnCPU(RecordedStep):
         def __init__(self, step, model, generators):
@@ -81,9 +83,8 @@ def graphs(monkeypatch):
         def takes(model, n_steps):
             return True
 
-    monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: None)
     monkeypatch.setattr("torch.cuda.device", lambda _: nullcontext())
-    monkeypatch.setattr(recorded, "_captured", captured)
+    monkeypatch.setattr(recorded._Place, "on", lambda _: Place())
     monkeypatch.setattr("sknoprop.training.net.RecordedStep", OnCPU)
     return made
 
@@ -167,6 +168,47 @@ def test_hooks_are_called(graphs):
     X, y = toy_data(40)
     NoPropClassifier(**SMALL, callbacks=[Hook()]).fit(X, y)
     assert Hook.calls >= 18
+    assert not graphs
+
+
+def test_losses_are_those_of_the_first_look(request):
+    """Of an optimiser that looks several times a step."""
+    X, y = toy_data(40)
+    params = SMALL | {"optimizer": torch.optim.LBFGS, "max_iter": 2}
+    expected = NoPropClassifier(**params).fit(X, y)
+    graphs = request.getfixturevalue("graphs")
+    clf = NoPropClassifier(**params).fit(X, y)
+    assert graphs
+    np.testing.assert_array_equal(clf.loss_curve_, expected.loss_curve_)
+    torch.testing.assert_close(learnt(clf), learnt(expected), rtol=0, atol=0)
+
+
+def test_nets_with_recordings_can_be_pickled(graphs):
+    class Pickling(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            assert net.recorded_._recordings
+            Pickling.copied = copy.deepcopy(net.recorded_)
+
+    X, y = toy_data(40)
+    NoPropClassifier(**SMALL, callbacks=[Pickling()]).fit(X, y)
+    assert Pickling.copied._recordings == {}
+
+
+def test_nothing_of_the_steps_is_kept(graphs):
+    class Keeping(Callback):
+        def on_train_end(self, net, **kwargs):
+            Keeping.net = net
+
+    X, y = toy_data(40)
+    clf = NoPropClassifier(**SMALL, callbacks=[Keeping()]).fit(X, y)
+    assert not hasattr(Keeping.net, "recorded_")
+    assert all(parameter.grad is None for parameter in clf.blocks_.parameters())
+
+
+def test_anomalies_are_looked_for_in_steps_that_are_not_recorded(graphs):
+    X, y = toy_data(40)
+    with torch.autograd.set_detect_anomaly(True):
+        NoPropClassifier(**SMALL).fit(X, y)
     assert not graphs
 
 

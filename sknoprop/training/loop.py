@@ -19,15 +19,13 @@ from sknoprop.training.batches import Augmentation, Batches, LazyInputs, NoiseSo
 from sknoprop.training.divergence import TrainingError, likely_cause
 from sknoprop.training.left_out import LeftOut
 from sknoprop.training.net import BlockNet, Course
+from sknoprop.training.optimizers import FUSED, starting_at_once
 from sknoprop.training.progress import EpochBar
 from sknoprop.training.seeds import Seeds
 from sknoprop.training.states import resume
 from sknoprop.training.stopping import Stopping, Validation
 
 __all__ = ["Rows", "Settings", "Trained", "train", "try_optimizer"]
-
-#: Optimisers with a fused step on every device.
-FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def train(
     net = BlockNet(
         model,
         criterion=nn.Identity,
-        optimizer=settings.optimizer,
+        optimizer=starting_at_once(settings.optimizer),
         max_epochs=settings.n_epochs,
         callbacks=callbacks,
         device=None,
@@ -200,6 +198,7 @@ def train(
         )
         net.partial_fit(course, None)
     finally:
+        net.forget_steps()
         model.products = None
         for dropout in dropouts:
             dropout.generators = None
@@ -249,7 +248,7 @@ def try_optimizer(model: NoPropModel, settings: Settings) -> None:
 
     options |= {"lr": settings.learning_rate}
     try:
-        settings.optimizer(numbers, **options).step(loss)
+        starting_at_once(settings.optimizer)(numbers, **options).step(loss)
     except Exception as error:
         raise ValueError(
             f"The 'optimizer' parameter of NoPropClassifier, {settings.optimizer.__name__} with "

@@ -145,6 +145,13 @@ class BlockNet(NeuralNet):
         self.interrupted_ = False
         self.state_ = TrainingState(self, X.stopping, X.generators)
 
+    def forget_steps(self) -> None:
+        """Let go of what training alone needs: on a GPU, recordings have all that steps took."""
+        for name in ("autograd_", "step_", "recorded_", "way_"):
+            self.__dict__.pop(name, None)
+        for parameter in self.module_.parameters():
+            parameter.grad = None
+
     def on_epoch_end(self, net, **kwargs):  # type: ignore[no-untyped-def]
         if self.keep_interrupted_:
             self.state_.keep()
@@ -262,7 +269,7 @@ class BlockNet(NeuralNet):
             return self.autograd_
         if self.recorded_ is None or heard:
             return self.step_
-        if not is_plain(self.module_.modules(), self.scale_.device):
+        if torch.is_anomaly_enabled() or not is_plain(self.module_.modules(), self.scale_.device):
             return self.step_
         self.recorded_.look()
         return self.recorded_

@@ -7,6 +7,7 @@ compute, and what they draw, is the same to the last bit.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -74,19 +75,37 @@ class _Recording:
         self.graph.replay()
         for parameter, grad in self.grads:
             parameter.grad = grad if parameter.grad is None else parameter.grad + grad
-        return self.result
+        objective, losses = self.result  # which the next replay writes over
+        return objective.clone(), losses.clone()
 
 
-def _captured(
-    run: Callable[[], T], pool: Any, generators: Sequence[torch.Generator]
-) -> tuple[torch.cuda.CUDAGraph, T]:
-    """What a function does on the device, without doing it, and where its results will be."""
-    graph = torch.cuda.CUDAGraph()
-    for generator in generators:  # each replay goes on from where the last one left it
-        graph.register_generator_state(generator)
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        result = run()
-    return graph, result
+#: Held while something is recorded, of which there is one in a process.
+ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where recordings of one step are made: a stream and memory of their own."""
+
+    stream: torch.cuda.Stream
+    pool: Any
+
+    @classmethod
+    def on(cls, device: torch.device) -> _Place:
+        return cls(torch.cuda.Stream(device), torch.cuda.graph_pool_handle())
+
+    def capture(
+        self, run: Callable[[], T], generators: Sequence[torch.Generator]
+    ) -> tuple[torch.cuda.CUDAGraph, T]:
+        """What a function does, without doing it, and where its results will be."""
+        graph = torch.cuda.CUDAGraph()
+        if torch.torch_version.TorchVersion(torch.__version__) < "2.14":  # later ones see to it
+            for generator in generators:  # each replay goes on from where the last one left it
+                graph.register_generator_state(generator)
+        options = {"pool": self.pool, "stream": self.stream, "capture_error_mode": "thread_local"}
+        with ONE_AT_A_TIME, torch.cuda.graph(graph, **options):
+            result = run()
+        return graph, result
 
 
 class RecordedStep:
@@ -107,9 +126,16 @@ class RecordedStep:
         self.step = step
         self.model = model
         self.generators = generators
-        self._pool = torch.cuda.graph_pool_handle()
-        self._recordings: dict[int, _Recording | None] = {}
         self._seen: list[Any] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._recordings: dict[int, _Recording | None] = {}
+        self._place: _Place | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A callback may pickle the net: no recording goes with it, and another is made.
+        return vars(self) | {"_recordings": {}, "_place": None}
 
     @staticmethod
     def takes(model: NoPropModel, n_steps: int) -> bool:
@@ -130,9 +156,10 @@ class RecordedStep:
             for name, value in values.items()
         ]
         now += [(p.data_ptr(), p.requires_grad) for p in self.model.parameters()]
+        now += [b.data_ptr() for b in self.model.buffers()]
         if now != self._seen:
             self._seen = now
-            self._recordings = {}
+            self._forget()
 
     def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
         """As `AutogradStep.backward`."""
@@ -152,8 +179,9 @@ class RecordedStep:
         for parameter in parameters:
             parameter.grad = None
         with torch.cuda.device(scale.device):
-            graph, result = _captured(
-                lambda: self.step.backward(batch, scale), self._pool, self.generators
+            self._place = self._place or _Place.on(scale.device)
+            graph, result = self._place.capture(
+                lambda: self.step.backward(batch, scale), self.generators
             )
         written = tuple((p, p.grad) for p in parameters if p.grad is not None)
         for parameter, grad in zip(parameters, grads, strict=True):
