@@ -215,9 +215,8 @@ class BlockNet(NeuralNet):
         if type(self.optimizer_).zero_grad is not torch.optim.Optimizer.zero_grad:
             super()._zero_grad_optimizer(set_to_none)
             return
-        for (
-            group
-        ) in self.optimizer_.param_groups:  # torch's notes it for profilers, which takes longer
+        # Torch's notes it for profilers, which takes longer.
+        for group in self.optimizer_.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
