@@ -2,6 +2,7 @@
 
 import pickle
 from itertools import product
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -21,7 +22,7 @@ from skorch.callbacks import EpochTimer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoprop import NoPropClassifier
-from sknoprop.inference import rows_at_once
+from sknoprop.inference import _bounds, rows_at_once
 from sknoprop.kernels import stationary_distribution
 from sknoprop.samplers import EulerSampler
 from sknoprop.schedules import CosineSchedule, LearnedSchedule, VariancePreservingSchedule
@@ -278,6 +279,17 @@ def test_memory_of_predictions_is_bounded(variant, monkeypatch):
         assert bound / 4 < largest.numbers <= bound, method.__name__
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(method(X[:3]), found[:, :3])
+
+
+def test_a_gpu_is_given_more_to_do_at_once(monkeypatch):
+    """And at most a 64th of its memory in one array."""
+    properties = SimpleNamespace(total_memory=8 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
+    numbers, rows = _bounds(torch.device("cuda", 0))
+    assert 4 * numbers == 2**27
+    cpu_numbers, cpu_rows = _bounds(torch.device("cpu"))
+    assert numbers > cpu_numbers
+    assert rows > cpu_rows
 
 
 @pytest.mark.parametrize("head", ["light", "paper"])

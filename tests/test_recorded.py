@@ -1,12 +1,14 @@
 """Recorded steps, with a stand-in for CUDA graphs; tests/test_gpu.py has the real ones."""
 
 import copy
-from contextlib import nullcontext
+import time
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -210,6 +212,40 @@ def test_anomalies_are_looked_for_in_steps_that_are_not_recorded(graphs):
     with torch.autograd.set_detect_anomaly(True):
         NoPropClassifier(**SMALL).fit(X, y)
     assert not graphs
+
+
+@pytest.mark.parametrize(("version", "n_known"), [("2.11.0+cu130", 2), ("2.14.1", 0)])
+def test_recordings_are_made_one_at_a_time_each_in_its_place(version, n_known, monkeypatch):
+    """Threads may train at once; a process records but one thing."""
+    known, places, running, most = [], [], [], []
+
+    class Graph:
+        def register_generator_state(self, generator):  # which torch 2.14 warns of
+            known.append(generator)
+
+    @contextmanager
+    def graph(made, pool, stream, capture_error_mode):
+        places.append((pool, stream, capture_error_mode))
+        running.append(made)
+        most.append(len(running))
+        time.sleep(0.01)
+        yield
+        running.remove(made)
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
+    monkeypatch.setattr("torch.cuda.graph", graph)
+    monkeypatch.setattr("torch.cuda.Stream", lambda device: ("stream on", device))
+    monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr("torch.__version__", version)
+    device = torch.device("cuda", 1)
+    place = recorded._Place.on(device)
+    made = Parallel(4, backend="threading")(
+        delayed(place.capture)(lambda: "result", [torch.Generator()] * 2) for _ in range(8)
+    )
+    assert [result for _, result in made] == ["result"] * 8
+    assert max(most) == 1
+    assert set(places) == {("pool", ("stream on", device), "thread_local")}
+    assert len(known) == 8 * n_known
 
 
 def on_a_gpu(model):
