@@ -31,6 +31,7 @@ from benchmarks.training_cost import Loops
 from sknoprop import NoPropClassifier
 from sknoprop.datasets import load_torchvision
 from sknoprop.training import recorded
+from sknoprop.training.autograd import AutogradStep
 from sknoprop.training.recorded import RecordedStep
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
@@ -206,54 +207,25 @@ def precision(data):
 
 def compiled(data):
     """A step by autograd as it is, and with its losses compiled; seconds to compile."""
-    from sknoprop.building import build_model
-    from sknoprop.defaults import fill_in
-    from sknoprop.training import Batches, NoiseSource
-    from sknoprop.training.autograd import AutogradStep
-    from sknoprop.training.seeds import Seeds
-
-    X, y = data["MNIST"]
-    X, y = X[:12800], y[:12800]
+    loops = Loops(*data["digits"], device="cuda")  # without dropout: masks are not to be compiled
     found = []
-    for name, layers in (("dense", DENSE),):
-        for way in ("eager", "compiled"):
-            clf = NoPropClassifier("dt", n_blocks=10, dropout=0.0, **layers)
-            params = fill_in(clf.get_params() | {"image_shape": (1, 28, 28)}, len(X), 10)
-            seeds = Seeds(0)
-            model = build_model(params, X.reshape(len(X), -1), y, seeds, 10).cuda().train()
-            model.unfreeze()
-            noise = NoiseSource(
-                seeds.block_generators("noise", 10, torch.device("cuda")),
-                seeds.generator("shared", 1, torch.device("cuda")),
-                n_draws=1,
-                dim=10,
-                timed=False,
-                levels=model.levels,
-            )
-            rows = torch.as_tensor(X.reshape(len(X), -1)).cuda()
-            inputs = model.encoder.prepare(rows)
-            order = seeds.generator("order")
-            batches = Batches(inputs, torch.as_tensor(y).cuda(), 128, order, noise)
-            for module in model.modules():
-                if hasattr(module, "rows_per_mask"):
-                    module.p = 0.0  # masks of blocks' own generators are not to be compiled
-            scale = model.scale()
-            step = AutogradStep(model)
-            start = time.perf_counter()
-            if way == "compiled":
-                model.losses = torch.compile(model.losses)
-            times = []
-            for _ in range(4):
-                torch.cuda.synchronize()
-                begin = time.perf_counter()
-                for batch in batches:
-                    model.zero_grad()
-                    step.backward(batch, scale)
-                torch.cuda.synchronize()
-                times.append(time.perf_counter() - begin)
-            case = {"layers": name, "way": way, "step_ms": 10 * min(times[1:])}
-            found.append(case | {"first_epoch_s": times[0], "all_s": time.perf_counter() - start})
-            print(found[-1], flush=True)
+    for way in ("eager", "compiled"):
+        seeds, model, rows = loops.prepare()
+        batches, scale = loops.batches(seeds, model, rows), model.scale()
+        step = AutogradStep(model.train())
+        if way == "compiled":
+            model.losses = torch.compile(model.losses)
+
+        def epoch(batches=batches, model=model, step=step, scale=scale):
+            for batch in batches:
+                model.zero_grad()
+                step.backward(batch, scale)
+
+        first, _ = timed(epoch, 1)
+        seconds, _ = timed(epoch, 5)
+        case = {"way": way, "step_ms": 1e3 * seconds / len(batches)}
+        found.append(case | {"first_epoch_s": first})
+        print(found[-1], flush=True)
     return found
 
 

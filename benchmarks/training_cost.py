@@ -89,19 +89,22 @@ class Loops:
         seeds, model, rows = self.prepare()
         return lambda: train(model, rows, None, self.settings, seeds)
 
-    def bare(self):
-        """A function that trains the same by a loop."""
-        (seeds, model, rows), settings = self.prepare(), self.settings
+    def batches(self, seeds, model, rows):
         noise = NoiseSource(
             seeds.block_generators("noise", model.n_blocks, self.device),
             seeds.generator("shared", 1, self.device),
-            n_draws=settings.n_draws,
+            n_draws=self.settings.n_draws,
             dim=model.embedding.dim,
             timed=True,
             levels=model.levels,
         )
         order = seeds.generator("order")
-        batches = Batches(rows.inputs, rows.y, settings.batch_size, order, noise)
+        return Batches(rows.inputs, rows.y, self.settings.batch_size, order, noise)
+
+    def bare(self):
+        """A function that trains the same by a loop."""
+        (seeds, model, rows), settings = self.prepare(), self.settings
+        batches = self.batches(seeds, model, rows)
 
         def loop():
             trained = [p for p in model.parameters() if p.requires_grad]

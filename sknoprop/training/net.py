@@ -149,8 +149,7 @@ class BlockNet(NeuralNet):
         """Let go of what training alone needs: on a GPU, recordings have all that steps took."""
         for name in ("autograd_", "step_", "recorded_", "way_"):
             self.__dict__.pop(name, None)
-        for parameter in self.module_.parameters():
-            parameter.grad = None
+        self.module_.zero_grad()
 
     def on_epoch_end(self, net, **kwargs):  # type: ignore[no-untyped-def]
         if self.keep_interrupted_:
