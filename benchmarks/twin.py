@@ -11,9 +11,10 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from sknoprop import NoPropClassifier
+from sknoprop._data import weighted_data
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
-from sknoprop.fitting import fit_model, training_settings, weighted_data
+from sknoprop.fitting import fit_model, training_settings
 from sknoprop.model import Losses, NoPropModel
 from sknoprop.training.seeds import Seeds
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from sknoprop.calibration import fit_temperature
+from sknoprop.calibration import fit_temperature, tempered_losses
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
 from sknoprop.training import LazyInputs, LeftOut, Rows, Trained, Validation, leave_out
@@ -41,8 +43,14 @@ def calibrate(
     eps: Tensor,
     seeds: Seeds,
     otherwise: float,
-) -> None:
-    """Find the temperature by rows that were not trained on; `otherwise` if there are none."""
+) -> float:
+    """Find the temperature by rows that were not trained on; `otherwise` if there are none.
+
+    Returns
+    -------
+    float
+        Log loss of these rows at that temperature; infinite if there are none.
+    """
     size = rows_at_once(model, len(eps))
 
     def estimates(own: NoPropModel, inputs: Tensor | LazyInputs, index: Tensor) -> Tensor:
@@ -63,10 +71,12 @@ def calibrate(
         p, index, labels, weights = torch.cat(parts, 1), torch.cat(own), rows.y, rows.sample_weight
     else:
         model.temperature.fill_(otherwise)
-        return
-    weight = None
+        return math.inf
+    y, weight = labels[index], None
     if weights is not None:
         # As many rows as would say as much if all weighed alike (Kish 1965).
         weight = weights[index].double()
         weight = weight * weight.sum() / weight.square().sum()
-    model.temperature.fill_(fit_temperature(p, labels[index], weight))
+    model.temperature.fill_(fit_temperature(p, y, weight))
+    losses = tempered_losses(p, y, model.temperature)
+    return float(losses.mean() if weight is None else (weight * losses).sum() / weight.sum())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sknoprop.kernels import sum_of_classes
 
-__all__ = ["fit_temperature", "tempered"]
+__all__ = ["fit_temperature", "tempered", "tempered_losses"]
 
 #: Standard deviation of ``log T`` before any row is seen: few rows say little about it.
 PRIOR = 0.3
@@ -50,6 +50,33 @@ def tempered(p: Tensor, temperature: Tensor | float) -> Tensor:
     return power / sum_of_classes(power)[..., None]
 
 
+def tempered_losses(p: Tensor, y: Tensor, temperature: Tensor | float) -> Tensor:
+    """Log loss of each row by the mean of several estimates, each of them tempered.
+
+    Parameters
+    ----------
+    p : Tensor of shape (n_estimates, n_samples, n_classes)
+    y : Tensor of shape (n_samples,)
+        Numbers of the classes.
+    temperature : Tensor of shape () or float
+
+    Returns
+    -------
+    Tensor of shape (n_samples,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.calibration import tempered_losses
+    >>> p = torch.tensor([[[0.8, 0.2]]])
+    >>> tempered_losses(p, torch.tensor([0]), 2.0).round(decimals=4)  # -log(2 / 3)
+    tensor([0.4055])
+    """
+    own = y.expand(len(p), -1)[..., None]
+    likelihood = tempered(p, temperature).gather(-1, own)[..., 0].mean(0)
+    return -likelihood.clamp_min(torch.finfo(p.dtype).tiny).log()
+
+
 def fit_temperature(p: Tensor, y: Tensor, sample_weight: Tensor | None = None) -> float:
     """The likeliest temperature of estimates, given labels that they were not trained on.
 
@@ -80,12 +107,10 @@ def fit_temperature(p: Tensor, y: Tensor, sample_weight: Tensor | None = None) -
     True
     """
     weight = torch.ones_like(y, dtype=p.dtype) if sample_weight is None else sample_weight
-    own = y.expand(len(p), -1)[..., None]
 
     def cost(log_t: float) -> float:
-        likelihood = tempered(p, math.exp(log_t)).gather(-1, own)[..., 0].mean(0)
-        loss = -likelihood.clamp_min(torch.finfo(p.dtype).tiny).log()
-        return float((weight * loss).sum()) + 0.5 * (log_t / PRIOR) ** 2
+        losses = tempered_losses(p, y, math.exp(log_t))
+        return float((weight * losses).sum()) + 0.5 * (log_t / PRIOR) ** 2
 
     # Golden sections: of one estimate the cost falls to its least value and rises again.
     ratio = 0.5 * (math.sqrt(5.0) - 1.0)

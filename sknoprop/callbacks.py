@@ -6,6 +6,7 @@ They go into its parameter `callbacks`, beside any of `skorch.callbacks`.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ from sknoprop.persistence.files import replace_file
 __all__ = ["FitCheckpoint"]
 
 #: Version of what a file holds.
-FORMAT = 1
+FORMAT = 2
 
 #: Parameters that do not change what is learnt, or that are compared by what comes of them.
 NOT_COMPARED = {
@@ -42,8 +43,7 @@ class FitCheckpoint(Callback):
     of the learning rate, random generators, what stopping has seen, the history. If the file is
     there when a fit begins, and is of the same fit, training goes on from it; what comes out is
     what would have come out without the break. So a script whose process was killed is simply run
-    again. When training has come to its end the file is removed. After Ctrl-C or an error in
-    training it stays.
+    again. When the fit has come to its end the file is removed. After Ctrl-C or an error it stays.
 
     Two fits are the same if data, weights, parameters, random state, blocks to begin with (in a
     warm start), device and the versions of sknoprop and torch are. Objects of your own among the
@@ -57,7 +57,8 @@ class FitCheckpoint(Callback):
         other, as in a search, need a path each.
     every : int, default=1
         Epochs from one writing to the next. Each takes a file of three times the size of the
-        model, or four with early stopping.
+        model, or four with early stopping, and as much for each cycle that is over, where the
+        data decide how many there are (``max_iter="auto"``).
 
     Notes
     -----
@@ -83,10 +84,28 @@ class FitCheckpoint(Callback):
 
     identity_: dict[str, dict[str, str]]
     checked_: bool
+    #: Whether the file is this fit's.
+    is_ours_: bool
+    #: States at the ends of the cycles of this fit that are over.
+    over_: list[dict[str, Any]]
+    #: What the file has of this fit, while training has not caught up with it.
+    found_: dict[str, Any] | None
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
         self.path = path
         self.every = every
+
+    def on_fit_begin(self) -> None:
+        """Forget other fits: called by a fit before its first cycle of training."""
+        self.over_, self.found_ = [], None
+        self.checked_ = self.is_ours_ = False
+
+    def on_fit_end(self) -> None:
+        """Remove the file: called by a fit that has come to its end."""
+        self.over_, self.found_ = [], None
+        if self.is_ours_:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
 
     def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
         """Go on from the file if there is one.
@@ -123,19 +142,26 @@ class FitCheckpoint(Callback):
         folder = os.path.dirname(os.path.realpath(self.path))
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"FitCheckpoint needs a folder that is there. Got {folder!r}.")
-        self.identity_ = _identity(net, X)
-        self.checked_ = False
-        if os.path.exists(self.path):
-            state = self._read()
-            try:
+        if not self.over_:
+            self.identity_ = _identity(net, X)
+            self.found_ = self._read() if os.path.exists(self.path) else None
+        if self.found_ is None:
+            return
+        n_over, over = len(self.over_), self.found_["over"]
+        state = over[n_over] if n_over < len(over) else self.found_["now"]
+        try:
+            if state is not None:
                 net.state_.load_state_dict(state)
-            except Exception as error:  # whatever a file may hold
-                raise ValueError(
-                    f"{self._anew('holds no state of this fit')} ({error!r})"
-                ) from error
+        except Exception as error:  # whatever a file may hold
+            raise ValueError(f"{self._anew('holds no state of this fit')} ({error!r})") from error
+        if n_over >= len(over):
+            self.found_ = None
+            return
+        self.over_.append(state)
+        raise KeyboardInterrupt  # which is how callbacks end a training: this one is over
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Write the file, unless this epoch was the last.
+        """Write the file, unless this epoch was the last: see `on_train_end`.
 
         Parameters
         ----------
@@ -155,7 +181,7 @@ class FitCheckpoint(Callback):
             self._write(net.state_.state_dict())
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Remove the file, unless the user interrupted training.
+        """Write the file, unless the user interrupted training: the fit is not over yet.
 
         Parameters
         ----------
@@ -164,14 +190,13 @@ class FitCheckpoint(Callback):
             Others of skorch's, not used.
         """
         if not (_has_no_middle(net) or net.interrupted_):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
+            self.over_.append(copy.deepcopy(net.state_.state_dict()))  # tensors change in the next
+            self._write(None)
 
-    def _write(self, state: dict[str, Any]) -> None:
+    def _write(self, now: dict[str, Any] | None) -> None:
         buffer = io.BytesIO()
         try:
-            # Callbacks record numbers of NumPy's, too.
-            state["history"] = json.dumps(state["history"], default=float)
+            state = {"over": [_plain(own) for own in self.over_], "now": now and _plain(now)}
             torch.save({"format": FORMAT, "identity": self.identity_, "state": state}, buffer)
             if not self.checked_:
                 buffer.seek(0)
@@ -184,6 +209,7 @@ class FitCheckpoint(Callback):
             ) from error
         content = buffer.getvalue()
         replace_file(self.path, _digest(content) + content)
+        self.is_ours_ = True
 
     def _read(self) -> dict[str, Any]:
         with open(self.path, "rb") as file:
@@ -196,7 +222,8 @@ class FitCheckpoint(Callback):
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             version, identity, state = found["format"], found["identity"], found["state"]
             differences = _differences(identity, self.identity_) if version == FORMAT else ""
-            state["history"] = json.loads(state["history"])
+            for own in (*state["over"], *filter(None, [state["now"]])):
+                own["history"] = json.loads(own["history"])
         except Exception as error:  # the digest is no secret: whatever a file may hold
             raise ValueError(f"{self._anew('is none of FitCheckpoint')} ({error!r})") from error
         if version != FORMAT:
@@ -208,10 +235,16 @@ class FitCheckpoint(Callback):
                     "with it, or give this fit a path of its own"
                 )
             )
+        self.is_ours_ = True
         return dict(state)
 
     def _anew(self, what: str) -> str:
         return f"The checkpoint {what}. Delete the file to start anew: {os.fspath(self.path)!r}."
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    # Callbacks record numbers of NumPy's, too.
+    return state | {"history": json.dumps(state["history"], default=float)}
 
 
 def _has_no_middle(net: Any) -> bool:

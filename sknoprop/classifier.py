@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import Tensor
 
+from sknoprop._data import Data, hold_out, weighted_data
 from sknoprop._inputs import LazyRows, check_data
 from sknoprop._memory import halved_until_it_fits
 from sknoprop._parameters import (
@@ -33,17 +34,14 @@ from sknoprop._parameters import (
 from sknoprop._version import __version__
 from sknoprop._weights import check_weights
 from sknoprop.building import build_model
-from sknoprop.defaults import fill_in
+from sknoprop.defaults import fill_in, trains_on_images
 from sknoprop.fitting import (
-    Data,
     check_precision,
     fit_model,
-    hold_out,
     memory_errors,
     prediction_draws,
     tensors,
     training_settings,
-    weighted_data,
 )
 from sknoprop.growing import grown
 from sknoprop.inference import (
@@ -225,7 +223,10 @@ default="auto"
         Number of epochs, with a constant learning rate at most. "auto" is 30 for up to 1,000 rows
         of two classes, else 50, or 20 for networks of images; falls with the root of the number of
         rows from 5,000 on to a third, and is more where fewer than 150 steps would come of it; with
-        a constant learning rate it is 200.
+        a constant learning rate it is 200. With `calibrate` "auto" has the data decide whether more
+        cycles follow this one: where blocks are less sure than they are right they train as long
+        again, and if that paid twice as long again. A cycle pays if rows that were not trained on
+        get likelier; else what it learnt is forgotten. Not for networks of images.
 
     augmentation : callable or None, default=None
         Changes the images of each training batch at random, on the device:
@@ -659,7 +660,8 @@ default="auto"
         params_here = numbers | {"image_shape": self.image_shape_}
         check_encoder(params_here)
         filled = fill_in(params_here, len(data.y), len(classes), streaming)
-        settings = training_settings(filled, streaming)
+        lengthen = params["max_iter"] == "auto" and not trains_on_images(filled)
+        settings = training_settings(filled, streaming, lengthen)
         n_jobs = 1 if streaming else filled["n_jobs"]
         with memory_errors(filled):
             if again:

@@ -17,7 +17,7 @@ import torch
 from sknoprop._parameters import layer_sizes
 from sknoprop.networks import is_frozen
 
-__all__ = ["fill_in"]
+__all__ = ["fill_in", "trains_on_images"]
 
 #: Rows above which less dropout is enough, and two classes want a second layer.
 MANY_ROWS = 1_000
@@ -65,9 +65,7 @@ def fill_in(
         "batch_size": min(256, max(64, n_rows // 32)),
     }
     filled = params | {k: v for k, v in automatic.items() if params[k] == "auto"}
-    # A path of images costs fifteen times what dense layers do and more, and learns more an epoch.
-    on_images = params["image_shape"] is not None and encoder != "mlp"
-    most = 20 if on_images and not is_frozen(encoder) else 50
+    most = 20 if trains_on_images(params | {"encoder": encoder}) else 50
     n_epochs = most * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)) if deep else 30
     if params["learning_rate"] == "constant":
         n_epochs = 200  # an upper bound: it ends where losses do not fall any more
@@ -75,3 +73,12 @@ def fill_in(
         steps = math.ceil(n_samples / filled["batch_size"])
         filled["max_iter"] = max(round(n_epochs), math.ceil(150 / steps))
     return filled | {"hidden_layer_sizes": sizes, "encoder": encoder}
+
+
+def trains_on_images(params: dict[str, Any]) -> bool:
+    """Whether blocks have a path of images to train, by parameters that are filled in.
+
+    It costs fifteen times what dense layers do and more, and learns more an epoch.
+    """
+    encoder = params["encoder"]
+    return params["image_shape"] is not None and encoder != "mlp" and not is_frozen(encoder)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from sknoprop._data import Data
 from sknoprop._inputs import LazyRows
 from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
 from sknoprop.calibrating import calibrate, rows_left_out
+from sknoprop.cycles import train_further
 from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
@@ -37,15 +39,12 @@ from sknoprop.training import (
 from sknoprop.training.seeds import Seeds
 
 __all__ = [
-    "Data",
     "check_precision",
     "fit_model",
-    "hold_out",
     "memory_errors",
     "prediction_draws",
     "tensors",
     "training_settings",
-    "weighted_data",
 ]
 
 #: What products are rounded to in training, by the names of `dtype` that ask for it.
@@ -64,87 +63,6 @@ TAKE_MEMORY = (
 )
 
 
-@dataclass(frozen=True)
-class Data:
-    """Rows that count.
-
-    Parameters
-    ----------
-    X : ndarray or LazyRows of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples,), int64
-        Numbers of the classes.
-    sample_weight : ndarray of shape (n_samples,), float64, or None
-        Positive, of mean one; None if all are equal.
-    """
-
-    X: np.ndarray | LazyRows
-    y: np.ndarray
-    sample_weight: np.ndarray | None = None
-
-    def take(self, index: np.ndarray) -> Data:
-        """Some of the rows."""
-        weight = None if self.sample_weight is None else self.sample_weight[index]
-        return weighted_data(self.X[index], self.y[index], weight)
-
-
-def weighted_data(
-    X: np.ndarray | LazyRows, y: np.ndarray, sample_weight: np.ndarray | None
-) -> Data:
-    """Drop rows of weight zero and scale weights to mean one.
-
-    Raises
-    ------
-    ValueError
-        If no weight is positive.
-    """
-    if sample_weight is None:
-        return Data(X, y)
-    counts = sample_weight > 0
-    if not counts.any():
-        raise ValueError(
-            "NoPropClassifier needs a row of positive weight. Got sample_weight (times "
-            "class_weight) of zero for all rows."
-        )
-    if not counts.all():
-        X, y, sample_weight = X[counts], y[counts], sample_weight[counts]
-    if (sample_weight == sample_weight[0]).all():
-        return Data(X, y)
-    scaled = sample_weight / sample_weight.max()  # first, lest a sum of huge weights overflow
-    return Data(X, y, scaled / scaled.mean())
-
-
-def hold_out(data: Data, fraction: float, seeds: Seeds) -> tuple[Data, Data]:
-    """Split rows into those to train on and those to validate with.
-
-    Classes keep their shares as far as their rows allow; each keeps a row to train on.
-
-    Raises
-    ------
-    ValueError
-        If too few rows are left for either.
-    """
-    n = len(data.y)
-    random = seeds.numpy("split")
-    order = random.permutation(n)
-    _, first = np.unique(data.y[order], return_index=True)
-    kept = order[first]
-    free = np.setdiff1d(np.arange(n), kept)
-    n_held = round(fraction * n)
-    if not 0 < n_held < len(free):
-        raise ValueError(
-            f"early_stopping holds out validation_fraction={fraction} of {n} rows, which leaves "
-            "none to validate with or not one of each class to train on. Pass X_val and y_val, "
-            "change validation_fraction, or set early_stopping=False."
-        )
-    y = data.y[free]
-    counts = np.unique(y, return_counts=True)[1]
-    even = counts.min() > 1 and min(n_held, len(free) - n_held) >= len(counts)
-    rest, held = train_test_split(
-        free, test_size=n_held, stratify=y if even else None, random_state=random
-    )
-    return data.take(np.sort(np.concatenate([rest, kept]))), data.take(np.sort(held))
-
-
 def check_precision(dtype: str, device: torch.device) -> None:
     """Raise a ValueError if a device cannot train in a precision."""
     if (low := LOW_PRECISION.get(dtype)) is None:
@@ -159,8 +77,14 @@ def check_precision(dtype: str, device: torch.device) -> None:
         ) from error
 
 
-def training_settings(params: dict[str, Any], streaming: bool = False) -> Settings:
-    """How to train by filled-in parameters; a stream has one epoch of constant step size."""
+def training_settings(
+    params: dict[str, Any], streaming: bool = False, lengthen: bool = False
+) -> Settings:
+    """How to train by filled-in parameters; a stream has one epoch of constant step size.
+
+    With `lengthen` the number of epochs is that of the first of several cycles, see
+    `sknoprop.cycles`, if there are cycles.
+    """
     one_cycle = params["learning_rate"] == "one-cycle" and not streaming
     n_epochs = 1 if streaming else params["max_iter"]
     optimizer = params["optimizer"]
@@ -183,6 +107,7 @@ def training_settings(params: dict[str, Any], streaming: bool = False) -> Settin
         progress_bar=bool(params["verbose"]) and not streaming,
         verbose=max(params["verbose"] - 1, 0),
         calibrate=calibrated,
+        lengthen=lengthen and one_cycle and calibrated,
         leave_out=calibrated and not streaming,
         # A stream's part is learnt as a whole or not at all: who interrupts means the stream.
         keep_interrupted=not streaming,
@@ -244,7 +169,6 @@ def fit_model(
     groups = _groups(model, data, validation, settings, n_jobs)
     rows = _on_device(model, data)
     known = float(model.temperature)
-    model.temperature.fill_(1.0)  # what is judged in training are estimates as they are
     if settings.leave_out and validation is None:
         rows = replace(rows, left_out=rows_left_out(model, rows, seeds, before))
     eps = prediction_draws(model, n_draws, seeds.entropy)
@@ -252,19 +176,35 @@ def fit_model(
     if validation is not None:
         held = _on_device(model, validation)
         judge = Validation(held.inputs, held.y, held.sample_weight, eps)
-    if len(groups) == 1:
-        trained = train(model, rows, judge, settings, seeds, before)
-    else:
+
+    def cycle(before: Trained | None, n_epochs: int) -> Trained:
+        model.temperature.fill_(1.0)  # what is judged in training are estimates as they are
+        own = replace(settings, n_epochs=n_epochs)
+        numbers = Seeds(seeds.entropy, len(before.history) if before else 0)
+        if len(groups) == 1:
+            return train(model, rows, judge, own, numbers, before)
         where = rows.y.device if device is None else device
-        trained = train_groups(model, rows, judge, settings, seeds, before, groups, n_jobs, where)
-    _try_out(model, rows, eps)
-    if settings.calibrate:
-        calibrate(model, rows, judge, eps, seeds, known)
+        return train_groups(model, rows, judge, own, numbers, before, groups, n_jobs, where)
+
+    def judged() -> float:
+        _try_out(model, rows, eps)
+        if not settings.calibrate:
+            return math.inf
+        return calibrate(model, rows, judge, eps, seeds, known)
+
+    _tell(settings, "on_fit_begin")
+    trained = cycle(before, settings.n_epochs)
+    loss = judged()
+    if settings.lengthen:
+        trained = train_further(model, trained, loss, cycle, judged, settings.n_epochs)
+    if trained.interrupted is None:
+        _tell(settings, "on_fit_end")
     trained.left_out = None if rows.left_out is None else rows.left_out.digest
     if trained.interrupted is not None:
+        of_all = "" if settings.lengthen else f" of {settings.n_epochs}"
         warnings.warn(
-            f"Training interrupted after {trained.interrupted} of {settings.n_epochs} epochs; the "
-            "model learnt so far is kept.",
+            f"Training interrupted after {trained.interrupted}{of_all} epochs; the model learnt so "
+            "far is kept.",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -277,6 +217,13 @@ def fit_model(
             stacklevel=2,
         )
     return trained
+
+
+def _tell(settings: Settings, event: str) -> None:
+    """Tell callbacks that want to know of a whole fit, which may be several trainings."""
+    for callback in settings.callbacks:
+        own = callback[1] if isinstance(callback, tuple) else callback
+        getattr(own, event, lambda: None)()
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_score
 import sknoprop.calibrating
 from sknoprop import NoPropClassifier, paper_parameters
 from sknoprop.calibrating import calibrate
-from sknoprop.calibration import PRIOR, fit_temperature, tempered
+from sknoprop.calibration import PRIOR, fit_temperature, tempered, tempered_losses
 from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
 from sknoprop.training.seeds import Seeds
 from tests.models import toy_data, toy_model
@@ -43,6 +43,19 @@ def test_what_is_impossible_or_tiny_stays_so():
         tempered(p, 0.5), torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]], dtype=F64)
     )
     assert float(tempered(p, 10.0)[0, 1]) == pytest.approx(1e-30)
+
+
+def test_losses_are_those_of_the_mean_of_tempered_estimates():
+    rng = np.random.default_rng(0)
+    logits, y = 3.0 * rng.standard_normal((3, 20, 4)), rng.integers(0, 4, 20)
+    p = softmax(logits / 1.7, -1).mean(0)
+    found = tempered_losses(torch.tensor(softmax(logits, -1)), torch.tensor(y), 1.7)
+    expected = [
+        log_loss([label], row[None], labels=range(4)) for label, row in zip(y, p, strict=True)
+    ]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=F64))
+    impossible = tempered_losses(torch.tensor([[[0.0, 1.0]]], dtype=F64), torch.tensor([0]), 1.0)
+    assert 700 < float(impossible) < 750, "finite, as a sum of losses must be"
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3), st.booleans())

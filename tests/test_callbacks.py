@@ -329,7 +329,7 @@ def forged(change):
 
 
 def first_weight_alone(found):
-    found["state"]["model"]["head.out.weight"] = torch.zeros(1)
+    found["state"]["now"]["model"]["head.out.weight"] = torch.zeros(1)
 
 
 @pytest.mark.parametrize(
@@ -340,9 +340,9 @@ def first_weight_alone(found):
         forged(lambda found: found.clear()),
         forged(lambda found: found["identity"].clear()),
         forged(lambda found: found["state"].clear()),
-        forged(lambda found: found["state"].pop("generators")),
-        forged(lambda found: found["state"].update(history="[")),
-        forged(lambda found: found["state"].update(model=3)),
+        forged(lambda found: found["state"]["now"].pop("generators")),
+        forged(lambda found: found["state"]["now"].update(history="[")),
+        forged(lambda found: found["state"]["now"].update(model=3)),
         forged(first_weight_alone),
     ],
 )

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from skorch.callbacks import EarlyStopping
 
 from sknoprop import NoPropClassifier
-from sknoprop.fitting import hold_out, weighted_data
+from sknoprop._data import hold_out, weighted_data
 from sknoprop.training.seeds import Seeds
 from sknoprop.training.stopping import Stopping
 from tests.models import toy_data, toy_model

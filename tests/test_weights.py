@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from sknoprop import NoPropClassifier
-from sknoprop.fitting import weighted_data
+from sknoprop._data import weighted_data
 from tests.models import toy_data, toy_draws, toy_model
 
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}

@@ -1,0 +1,244 @@
+"""How long the data have a fit train."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from torch import nn
+
+import sknoprop.fitting
+from sknoprop import NoPropClassifier
+from sknoprop.callbacks import FitCheckpoint
+from sknoprop.cycles import LENGTHS, train_further
+from sknoprop.defaults import fill_in
+from sknoprop.training import Trained, TrainingError
+from tests.models import toy_data
+from tests.test_callbacks import Cut, Epochs, Interrupted, assert_same, outcome
+
+
+class Model(nn.Module):
+    def __init__(self, temperature):
+        super().__init__()
+        self.register_buffer("temperature", torch.tensor(temperature))
+        self.number = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+
+class Course:
+    """Cycles whose losses, or errors, are known beforehand."""
+
+    def __init__(self, temperature, *losses):
+        self.model = Model(temperature)
+        self.losses = losses
+        self.asked = []
+
+    def train(self, before, n_epochs):
+        self.asked.append((len(before.history), n_epochs))
+        self.model.number += 1
+        self.model.temperature.fill_(1.0)
+        if isinstance(self.losses[len(self.asked) - 1], KeyboardInterrupt):
+            raise self.losses[len(self.asked) - 1]
+        history = [*before.history, *[{}] * n_epochs]
+        after = self.losses[len(self.asked) - 1]
+        return Trained(history, interrupted=3 if after == "interrupted" else None)
+
+    def judge(self):
+        self.model.temperature.fill_(2.0)
+        loss = self.losses[len(self.asked) - 1]
+        if isinstance(loss, Exception):
+            raise loss
+        return loss
+
+    def run(self, loss=1.0, **trained):
+        first = Trained([{}] * 10, **trained)
+        return train_further(self.model, first, loss, self.train, self.judge, 10)
+
+
+@pytest.mark.parametrize(
+    ("losses", "asked", "n_epochs"),
+    [
+        ([0.9, 0.8], [(10, 10), (20, 20)], 40),
+        ([0.9, 0.95], [(10, 10), (20, 20)], 20),
+        ([1.0], [(10, 10)], 10),
+        ([float("nan")], [(10, 10)], 10),
+        ([TrainingError("diverged")], [(10, 10)], 10),
+        ([0.9, TrainingError("diverged")], [(10, 10), (20, 20)], 20),
+    ],
+    ids=["all", "the first", "none", "nan", "an error", "an error later"],
+)
+def test_cycles_follow_while_they_pay_and_what_does_not_is_forgotten(losses, asked, n_epochs):
+    course = Course(0.9, *losses)
+    trained = course.run()
+    assert course.asked == asked
+    assert len(trained.history) == n_epochs
+    n_kept = {10: 0, 20: 1, 40: 2}[n_epochs]
+    assert int(course.model.number) == n_kept
+    assert float(course.model.temperature) == pytest.approx(2.0 if n_kept else 0.9)
+    assert trained.interrupted is None
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.3])
+def test_who_is_sure_enough_trains_no_further(temperature):
+    course = Course(temperature, 0.1, 0.1)
+    assert len(course.run().history) == 10
+    assert course.asked == []
+
+
+def test_nor_do_those_that_cannot_be_judged_or_were_interrupted():
+    for run in ({"loss": float("inf")}, {"interrupted": 4}):
+        course = Course(0.9, 0.1, 0.1)
+        trained = course.run(**run)
+        assert course.asked == []
+        assert trained.interrupted == run.get("interrupted")
+
+
+@pytest.mark.parametrize("how", ["interrupted", KeyboardInterrupt()], ids=["later", "at once"])
+def test_who_interrupts_gets_the_cycles_before(how):
+    course = Course(0.9, 0.8, how)
+    trained = course.run()
+    assert trained.interrupted == len(trained.history) == 20
+    assert int(course.model.number) == 1
+
+
+def parity(n=200, seed=0):
+    """A rule without noise, which takes many steps to learn."""
+    X = np.random.default_rng(seed).integers(0, 2, (n, 6)).astype(float)
+    return X, X[:, 0] != X[:, 1]
+
+
+def blurred(n=200, seed=0):
+    """Labels that one column says little about: more steps learn the noise."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, 6))
+    return X, (X[:, 0] > 0) ^ (rng.random(n) < 0.4)
+
+
+FAST = {"n_blocks": 2, "hidden_layer_sizes": (32,), "random_state": 0}
+
+
+def n_epochs(X, y, **params):
+    """Of a cycle."""
+    return fill_in(NoPropClassifier(**params).get_params(), len(X), len(np.unique(y)))["max_iter"]
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_more_is_trained_where_it_pays_on_fresh_rows(variant):
+    (X, y), (fresh, labels) = parity(), parity(seed=1)
+    cycle = n_epochs(X, y)
+    auto = NoPropClassifier(variant, **FAST).fit(X, y)
+    one = NoPropClassifier(variant, **FAST, max_iter=cycle).fit(X, y)
+    assert auto.n_iter_ in (2 * cycle, 4 * cycle)
+    assert one.n_iter_ == cycle
+    assert log_loss(labels, auto.predict_proba(fresh)) < log_loss(labels, one.predict_proba(fresh))
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_and_not_where_rows_say_little(variant):
+    X, y = blurred()
+    auto = NoPropClassifier(variant, **FAST).fit(X, y)
+    one = NoPropClassifier(variant, **FAST, max_iter=n_epochs(X, y)).fit(X, y)
+    np.testing.assert_array_equal(auto.predict_proba(X), one.predict_proba(X))
+    assert auto.temperature_ == one.temperature_ > 1.0
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"calibrate": False},
+        {"inference": "trajectory"},
+        {"embedding": "learned"},
+        {"n_blocks": 1},
+        {"max_iter": 38},
+    ],
+    ids=str,
+)
+def test_a_cycle_is_all_where_nothing_can_judge_it(params):
+    X, y = parity()
+    clf = NoPropClassifier(**FAST | params).fit(X, y)
+    assert clf.n_iter_ == n_epochs(X, y, **{"max_iter": params.get("max_iter", "auto")})
+
+
+def test_rows_to_validate_with_judge_as_well():
+    (X, y), (fresh, labels) = parity(), parity(seed=1)
+    clf = NoPropClassifier(**FAST).fit(X, y, X_val=fresh, y_val=labels)
+    assert clf.n_iter_ > n_epochs(X, y)
+    assert len(clf.validation_scores_) == len(clf.loss_curve_) == clf.n_iter_
+
+
+def test_workers_train_the_same_cycles():
+    X, y = parity()
+    options = FAST | {"dtype": "float64"}
+    together = NoPropClassifier(**options).fit(X, y)
+    apart = NoPropClassifier(**options, n_jobs=2).fit(X, y)
+    assert apart.n_iter_ == together.n_iter_ > n_epochs(X, y)
+    np.testing.assert_allclose(apart.predict_proba(X), together.predict_proba(X), atol=1e-6)
+
+
+def test_two_fits_agree_and_a_warm_start_goes_on():
+    X, y = parity()
+    clf = NoPropClassifier(**FAST, warm_start=True).fit(X, y)
+    twin = NoPropClassifier(**FAST).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), twin.predict_proba(X))
+    known = clf.n_iter_
+    assert clf.fit(X, y).n_iter_ >= known + n_epochs(X, y)
+
+
+def test_who_interrupts_a_further_cycle_keeps_those_before():
+    X, y = parity()
+    cycle = n_epochs(X, y)
+    one = NoPropClassifier(**FAST, max_iter=cycle).fit(X, y)
+    for epoch in (cycle + 1, cycle + 5):
+        clf = NoPropClassifier(**FAST, callbacks=[Interrupted(epoch)])
+        with pytest.warns(ConvergenceWarning, match=f"after {cycle} epochs"):
+            clf.fit(X, y)
+        assert clf.n_iter_ == cycle
+        np.testing.assert_array_equal(clf.predict_proba(X), one.predict_proba(X))
+
+
+def test_a_fit_that_was_cut_off_in_each_cycle_ends_as_if_it_had_not(tmp_path):
+    X, y = parity()
+    cycle, path = n_epochs(X, y), tmp_path / "fit.ckpt"
+    whole = NoPropClassifier(**FAST).fit(X, y)
+    assert whole.n_iter_ == cycle * (1 + sum(LENGTHS)), "else there is less to cut"
+    begun = [0, 9, cycle + 9]
+    for cut in (10, cycle + 10, 2 * cycle + 10):
+        seen = Epochs()
+        clf = NoPropClassifier(**FAST, callbacks=[FitCheckpoint(path), seen, Cut(cut)])
+        with pytest.raises(RuntimeError, match="cut"):
+            clf.fit(X, y)
+        assert seen.numbers == list(range(begun.pop(0) + 1, cut + 1))
+        begun[:1] = [cut] if begun else []
+    clf = NoPropClassifier(**FAST, callbacks=[FitCheckpoint(path)]).fit(X, y)
+    assert_same(outcome(clf), outcome(whole))
+    assert os.listdir(tmp_path) == []
+
+
+def test_one_that_was_cut_off_between_cycles_trains_none_of_them_again(tmp_path, monkeypatch):
+    X, y = blurred()
+    path, cycle = tmp_path / "fit.ckpt", n_epochs(X, y)
+    whole = NoPropClassifier(**FAST).fit(X, y)
+
+    def cut(*args):
+        raise RuntimeError("cut")
+
+    checkpoint, seen = FitCheckpoint(path), Epochs()
+    clf = NoPropClassifier(**FAST, callbacks=[checkpoint, seen])
+    with monkeypatch.context() as patch:
+        patch.setattr(sknoprop.fitting, "calibrate", cut)
+        with pytest.raises(RuntimeError, match="cut"):
+            clf.fit(X, y)
+    assert len(seen.numbers) == cycle
+    assert path.exists()
+    assert_same(outcome(clf.fit(X, y)), outcome(whole))
+    assert len(seen.numbers) == cycle, "training is over"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_stream_has_its_epochs_and_no_more():
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**FAST)
+    for _ in range(3):
+        clf.partial_fit(X, y, classes=[0, 1, 2])
+    assert clf.n_iter_ == 3
