@@ -507,8 +507,8 @@ default="auto"
             If a loss is not finite. It names block, epoch and likely cause; an earlier fit, which
             has the last good weights, is left as it was.
         KeyboardInterrupt
-            After Ctrl-C, with an earlier fit left as it was, while no epoch has been completed or
-            where blocks are trained in groups (`n_jobs`), of which some would be ahead of others.
+            After Ctrl-C, with an earlier fit left as it was, while no epoch has been completed, or
+            no cycle where blocks are trained in groups (`n_jobs`), some being ahead of others.
 
         Warns
         -----
@@ -516,7 +516,8 @@ default="auto"
             With a constant learning rate, if losses still fell when epochs ran out. And after
             Ctrl-C in a later epoch: training ends, and the model is what it was at the end of the
             last one that was completed (with `early_stopping`, the best of each block until
-            then). As with `MLPClassifier`, a search or cross-validation goes on to its next fit.
+            then), or of the last cycle where there are several. As with `MLPClassifier`, a search
+            or cross-validation goes on to its next fit.
         """
         device = self._check_parameters()
         again = self.warm_start and hasattr(self, "blocks_")

@@ -16,6 +16,7 @@ import sknoprop.calibrating
 from sknoprop import NoPropClassifier, paper_parameters
 from sknoprop.calibrating import calibrate
 from sknoprop.calibration import PRIOR, fit_temperature, tempered, tempered_losses
+from sknoprop.inference import kernel_probabilities
 from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
 from sknoprop.training.seeds import Seeds
 from tests.models import toy_data, toy_model
@@ -137,8 +138,11 @@ def test_weights_say_as_much_as_their_number_does():
     assert abs(np.log(first)) < PRIOR
     judge = Validation(inputs, labels, torch.tensor(7.0 * weight), eps)
     model.temperature.fill_(1.0)
-    calibrate(model, rows, judge, eps, Seeds(0), 1.0)
+    loss = calibrate(model, rows, judge, eps, Seeds(0), 1.0)
     assert float(model.temperature) == pytest.approx(first, rel=1e-3)
+    p = kernel_probabilities(model, model.encoder(inputs[:1]), eps)  # at that temperature
+    one = -np.log(float(p[:, 0, labels[0]].mean()))
+    assert loss == pytest.approx(one, abs=1e-3), "of the one row that counts"
 
 
 @pytest.mark.parametrize("n_blocks", [10, 60])

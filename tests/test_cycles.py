@@ -2,6 +2,7 @@
 
 import os
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -171,7 +172,8 @@ def test_workers_train_the_same_cycles():
     X, y = parity()
     options = FAST | {"dtype": "float64"}
     together = NoPropClassifier(**options).fit(X, y)
-    apart = NoPropClassifier(**options, n_jobs=2).fit(X, y)
+    with joblib.parallel_config("threading"):
+        apart = NoPropClassifier(**options, n_jobs=2).fit(X, y)
     assert apart.n_iter_ == together.n_iter_ > n_epochs(X, y)
     np.testing.assert_allclose(apart.predict_proba(X), together.predict_proba(X), atol=1e-6)
 
@@ -234,6 +236,23 @@ def test_one_that_was_cut_off_between_cycles_trains_none_of_them_again(tmp_path,
     assert_same(outcome(clf.fit(X, y)), outcome(whole))
     assert len(seen.numbers) == cycle, "training is over"
     assert os.listdir(tmp_path) == []
+
+
+def test_each_cycle_has_noise_of_its_own(monkeypatch):
+    seen = []
+    train = sknoprop.fitting.train
+
+    def spy(model, rows, judge, settings, seeds, before):
+        seen.append(seeds.epoch)
+        return train(model, rows, judge, settings, seeds, before)
+
+    monkeypatch.setattr(sknoprop.fitting, "train", spy)
+    X, y = parity()
+    cycle = n_epochs(X, y)
+    clf = NoPropClassifier(**FAST, warm_start=True).fit(X, y)
+    assert seen == [0, cycle, 2 * cycle]
+    clf.fit(X, y)
+    assert seen[3] == 4 * cycle
 
 
 def test_a_stream_has_its_epochs_and_no_more():
