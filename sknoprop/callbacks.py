@@ -32,7 +32,7 @@ FORMAT = 2
 #: Parameters that do not change what is learnt, or that are compared by what comes of them.
 NOT_COMPARED = {
     *("callbacks", "device", "n_jobs", "random_state", "verbose", "warm_start"),
-    *("inference", "n_steps", "sampler"),
+    *("n_steps", "sampler"),
 }
 
 
@@ -66,7 +66,8 @@ class FitCheckpoint(Callback):
     Reading it runs no code. It needs a `random_state` other than None. `partial_fit`, whose one
     epoch has no middle to go on from, leaves the file alone. Other callbacks begin anew: those
     that steer training by what they remember (skorch's `EarlyStopping` and `LRScheduler`) see only
-    what comes after the break.
+    what comes after the break, and may not hear of cycles that are over. One checkpoint a fit is
+    enough: a second one cannot go on from a later cycle.
 
     Examples
     --------
@@ -95,15 +96,21 @@ class FitCheckpoint(Callback):
         self.path = path
         self.every = every
 
-    def on_fit_begin(self) -> None:
+    def on_whole_fit_begin(self) -> None:
         """Forget other fits: called by a fit before its first cycle of training."""
         self.over_, self.found_ = [], None
         self.checked_ = self.is_ours_ = False
 
-    def on_fit_end(self) -> None:
-        """Remove the file: called by a fit that has come to its end."""
+    def on_whole_fit_end(self, finished: bool) -> None:
+        """Remove the file of a fit that has come to its end.
+
+        Parameters
+        ----------
+        finished : bool
+            Whether it has: it may have been interrupted, or failed.
+        """
         self.over_, self.found_ = [], None
-        if self.is_ours_:
+        if finished and self.is_ours_:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
 
@@ -222,8 +229,9 @@ class FitCheckpoint(Callback):
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             version, identity, state = found["format"], found["identity"], found["state"]
             differences = _differences(identity, self.identity_) if version == FORMAT else ""
-            for own in (*state["over"], *filter(None, [state["now"]])):
-                own["history"] = json.loads(own["history"])
+            if version == FORMAT:
+                for own in (*state["over"], *filter(None, [state["now"]])):
+                    own["history"] = json.loads(own["history"])
         except Exception as error:  # the digest is no secret: whatever a file may hold
             raise ValueError(f"{self._anew('is none of FitCheckpoint')} ({error!r})") from error
         if version != FORMAT:

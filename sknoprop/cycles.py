@@ -31,6 +31,7 @@ def train_further(
     train: Callable[[Trained, int], Trained],
     judge: Callable[[], float],
     n_epochs: int,
+    n_before: int = 0,
 ) -> Trained:
     """Train a model for more cycles, in place, if it is less sure than it is right.
 
@@ -48,7 +49,9 @@ def train_further(
         Finds the temperature; the log loss of rows that were not trained on. Both may raise a
         TrainingError, which ends it as a cycle that does not pay.
     n_epochs : int
-        Of the first cycle.
+        Of the first cycle. One that has fewer was ended by a callback, and is the last.
+    n_before : int, default=0
+        Epochs of earlier trainings that the first cycle went on from.
 
     Returns
     -------
@@ -57,7 +60,8 @@ def train_further(
         those before it are all that is kept.
     """
     unsure = float(model.temperature) < 1.0 and math.isfinite(loss)
-    if not unsure or trained.interrupted is not None:
+    ended = trained.interrupted is not None or len(trained.history) - n_before < n_epochs
+    if ended or not unsure:
         return trained
     for length in LENGTHS:
         kept = copy.deepcopy(model.state_dict())
@@ -74,7 +78,9 @@ def train_further(
             model.load_state_dict(kept)
             model.eval().requires_grad_(False)
             if interrupted:
-                trained.interrupted = n_whole
+                trained.interrupted = n_whole - n_before
             break
         trained, loss = longer, new
+        if len(trained.history) - n_whole < length * n_epochs:
+            break
     return trained

@@ -192,13 +192,18 @@ def fit_model(
             return math.inf
         return calibrate(model, rows, judge, eps, seeds, known)
 
-    _tell(settings, "on_fit_begin")
-    trained = cycle(before, settings.n_epochs)
-    loss = judged()
-    if settings.lengthen:
-        trained = train_further(model, trained, loss, cycle, judged, settings.n_epochs)
-    if trained.interrupted is None:
-        _tell(settings, "on_fit_end")
+    _tell(settings, "on_whole_fit_begin")
+    finished = False
+    try:
+        trained = cycle(before, settings.n_epochs)
+        loss = judged()
+        if settings.lengthen:
+            n_before = len(before.history) if before else 0
+            own = settings.n_epochs, n_before
+            trained = train_further(model, trained, loss, cycle, judged, *own)
+        finished = trained.interrupted is None
+    finally:
+        _tell(settings, "on_whole_fit_end", finished)
     trained.left_out = None if rows.left_out is None else rows.left_out.digest
     if trained.interrupted is not None:
         of_all = "" if settings.lengthen else f" of {settings.n_epochs}"
@@ -219,11 +224,12 @@ def fit_model(
     return trained
 
 
-def _tell(settings: Settings, event: str) -> None:
+def _tell(settings: Settings, event: str, *args: Any) -> None:
     """Tell callbacks that want to know of a whole fit, which may be several trainings."""
     for callback in settings.callbacks:
         own = callback[1] if isinstance(callback, tuple) else callback
-        getattr(own, event, lambda: None)()
+        if hasattr(own, event):
+            getattr(own, event)(*args)
 
 
 @torch.no_grad()

@@ -358,6 +358,14 @@ def test_a_forged_file_is_refused_and_an_earlier_fit_stays(damage, cut_off):
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
+def test_a_file_of_an_older_format_is_named(cut_off):
+    path = cut_off.callbacks[0].path
+    older = forged(lambda found: found.update(format=1, state={"history": "[]"}))
+    path.write_bytes(older(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"is of format 1, this sknoprop reads 2.*Delete .*ckpt"):
+        cut_off.fit(*toy_data(60))
+
+
 def test_parameters_stay_as_they_are_and_a_clone_goes_on(cut_off):
     X, y = toy_data(60)
     assert cut_off.callbacks[0].get_params() == {"path": cut_off.callbacks[0].path, "every": 1}

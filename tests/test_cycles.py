@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
+from skorch.callbacks import Callback
 from torch import nn
 
 import sknoprop.fitting
@@ -236,6 +237,45 @@ def test_one_that_was_cut_off_between_cycles_trains_none_of_them_again(tmp_path,
     assert_same(outcome(clf.fit(X, y)), outcome(whole))
     assert len(seen.numbers) == cycle, "training is over"
     assert os.listdir(tmp_path) == []
+
+
+class Ending(Callback):
+    """Ends training as skorch's callbacks do."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+def test_a_callback_that_ends_a_cycle_ends_them_all():
+    X, y = parity()
+    cycle = n_epochs(X, y)
+    for epoch in (cycle - 3, 2 * cycle - 3):
+        clf = NoPropClassifier(**FAST, callbacks=[Ending(epoch + 1)]).fit(X, y)
+        assert clf.n_iter_ in (epoch, cycle), "a cycle cut short may not have paid"
+
+
+def test_a_checkpoint_keeps_no_states_after_a_fit_that_was_interrupted(tmp_path):
+    X, y = parity()
+    checkpoint = FitCheckpoint(tmp_path / "fit.ckpt")
+    clf = NoPropClassifier(**FAST, callbacks=[checkpoint, Interrupted(n_epochs(X, y) + 3)])
+    with pytest.warns(ConvergenceWarning):
+        clf.fit(X, y)
+    assert checkpoint.over_ == []
+    assert os.listdir(tmp_path) == ["fit.ckpt"]
+
+
+def test_a_warm_start_says_how_many_of_its_own_epochs_are_kept():
+    X, y = parity()
+    cycle = n_epochs(X, y)
+    clf = NoPropClassifier(**FAST, warm_start=True, max_iter=4).fit(X, y)
+    clf.set_params(max_iter="auto", callbacks=[Interrupted(4 + cycle + 3)])
+    with pytest.warns(ConvergenceWarning, match=f"after {cycle} epochs"):
+        clf.fit(X, y)
+    assert clf.n_iter_ == 4 + cycle
 
 
 def test_each_cycle_has_noise_of_its_own(monkeypatch):
