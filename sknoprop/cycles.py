@@ -4,9 +4,6 @@ A cycle has the number of epochs that suits most tables. Blocks that it left les
 are right (a temperature below one: see `sknoprop.calibration`) could have learnt more from their
 rows, and train as long again. If rows that were not trained on got likelier by it, twice as long
 again; else it is forgotten. Blocks that are too sure already would but become surer.
-
-On 28 tables that are no part of the benchmarks such fits had 14 % less log loss than those of one
-cycle, in 1.9 times the time; of those that stayed too sure few would have gained from more.
 """
 
 from __future__ import annotations

@@ -198,9 +198,8 @@ def fit_model(
         trained = cycle(before, settings.n_epochs)
         loss = judged()
         if settings.lengthen:
-            n_before = len(before.history) if before else 0
-            own = settings.n_epochs, n_before
-            trained = train_further(model, trained, loss, cycle, judged, *own)
+            lengths = settings.n_epochs, seeds.epoch
+            trained = train_further(model, trained, loss, cycle, judged, *lengths)
         finished = trained.interrupted is None
     finally:
         _tell(settings, "on_whole_fit_end", finished)
