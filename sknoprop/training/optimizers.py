@@ -1,22 +1,84 @@
-"""Torch's optimisers without what they load torch's compiler for.
+"""Torch's optimisers without what takes longer than their arithmetic.
 
-Methods of torch's optimisers import it when they are first called, to tell it that it should not
-look into them: two seconds of each process that trains, and nothing is compiled here.
+Methods of torch's optimisers import torch's compiler when they are first called, to tell it that
+it should not look into them: two seconds of each process that trains, and nothing is compiled here.
+And a step notes for profilers that it was taken, and Adam's sorts its tensors anew each time: either
+takes as long as the one call of torch's that moves the parameters of small blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 __all__ = ["FUSED", "starting_at_once"]
 
-#: Optimisers with a fused step on every device.
-FUSED = (torch.optim.Adam, torch.optim.AdamW)
+#: Optimisers with a fused step on every device, and what torch's step calls in the end.
+FUSED: dict[type[torch.optim.Optimizer], Callable[..., None]] = {
+    torch.optim.Adam: torch._fused_adam_,
+    torch.optim.AdamW: torch._fused_adamw_,
+}
 
 #: What training calls of an optimiser, beside its step, that torch has wrapped so.
 WRAPPED = ("add_param_group", "state_dict", "load_state_dict")
+
+#: Hooks of the steps of all optimisers.
+EVERYONES = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
+
+#: Options that only torch's own step knows what to do with.
+UNUSUAL = ("amsgrad", "maximize", "capturable", "differentiable")
+
+
+def _columns(optimizer: Any, group: dict[str, Any]) -> list[list[Tensor]] | None:
+    """Parameters, gradients, both moments and numbers of steps; None if torch's step must look."""
+    if not group["fused"] or isinstance(group["lr"], Tensor) or any(group[o] for o in UNUSUAL):
+        return None
+    rows = []
+    for parameter in group["params"]:
+        if parameter.grad is not None:
+            state = optimizer.state[parameter]
+            if not state:  # which torch's first step makes
+                return None
+            moments = state["exp_avg"], state["exp_avg_sq"]
+            rows.append((parameter, parameter.grad, *moments, state["step"]))
+    if len({(row[0].device, row[0].dtype) for row in rows}) != 1:
+        return None
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _quick(kind: type[torch.optim.Optimizer], step: Any) -> Any:
+    """As `step` of a class of `FUSED`, at once where all is as it usually is."""
+
+    def quick(self: Any, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        found = [_columns(self, group) for group in self.param_groups]
+        usual = [columns for columns in found if columns is not None]
+        if hasattr(self, "grad_scale") or len(usual) < len(found):
+            step(self)
+            return loss
+        for group, columns in zip(self.param_groups, usual, strict=True):
+            parameters, grads, means, squares, steps = columns
+            torch._foreach_add_(steps, 1)
+            FUSED[kind](
+                *(parameters, grads, means, squares, [], steps),
+                amsgrad=False,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+        return loss
+
+    return quick
 
 
 def _made(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
@@ -29,7 +91,18 @@ def _made(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
     step: Any = kind.step
     while hasattr(step, "__wrapped__"):  # hooks, of an earlier use, among them; they come again
         step = step.__wrapped__
-    return type(kind.__name__, (kind,), own | {"step": torch.no_grad()(step)})
+    if kind in FUSED:
+        step = _quick(kind, step)
+    step = torch.no_grad()(step)
+    told = base.profile_hook_step(step)
+
+    def told_if_heard(self: Any, closure: Callable[[], Any] | None = None) -> Any:
+        """Torch has each step note its beginning and end for profilers, which takes as long."""
+        hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or any(EVERYONES)
+        return (told if hooks else step)(self, closure)
+
+    told_if_heard.hooked = True  # type: ignore[attr-defined]  # torch wraps it no further
+    return type(kind.__name__, (kind,), own | {"step": told_if_heard})
 
 
 # By names of this module, as pickle looks for them.
