@@ -211,15 +211,15 @@ def compiled(data):
     found = []
     for way in ("eager", "compiled"):
         seeds, model, rows = loops.prepare()
-        batches, scale = loops.batches(seeds, model, rows), model.scale()
-        step = AutogradStep(model.train())
+        batches = loops.batches(seeds, model, rows)
+        step = AutogradStep(model.train(), model.scale())
         if way == "compiled":
             model.losses = torch.compile(model.losses)
 
-        def epoch(batches=batches, model=model, step=step, scale=scale):
+        def epoch(batches=batches, model=model, step=step):
             for batch in batches:
                 model.zero_grad()
-                step.backward(batch, scale)
+                step.backward(step.take(batch))
 
         first, _ = timed(epoch, 1)
         seconds, _ = timed(epoch, 5)

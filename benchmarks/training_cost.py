@@ -113,11 +113,11 @@ class Loops:
             )
             steps = settings.n_epochs * len(batches)
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
-            scale, by_hand = model.scale(), DenseStep(model)
+            step = DenseStep(model, model.scale())
             for _ in range(settings.n_epochs):
                 for batch in batches:
                     optimizer.zero_grad()
-                    by_hand.backward(batch, scale)
+                    step.backward(step.take(batch))
                     optimizer.step()
                     cycle.step()
 

@@ -13,6 +13,7 @@ from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
 from sknoprop.networks.stacked import StackedBatchNorm, StackedDropout
 from sknoprop.schedules import CosineSchedule
+from sknoprop.training import dense
 from sknoprop.training.batches import Batches, NoiseSource
 from sknoprop.training.dense import DenseStep
 from sknoprop.training.left_out import leave_out
@@ -83,15 +84,16 @@ def test_losses_and_gradients_are_autograds(case, weights, variant):
         batches.left_out = left_out.to(torch.device("cpu"), torch.float64)
     assert DenseStep.takes(model, batches)
     twin, scale = copy.deepcopy(model), model.scale()
-    by_hand = DenseStep(with_masks(model))
+    by_hand = DenseStep(with_masks(model), scale)
     with_masks(twin)
     for batch in batches:  # masks and running moments go on
+        own = batch.noised()
         losses = twin.losses(
-            batch.inputs, batch.y, batch.draws, batch.sample_weight, None, batch.block_weight
+            batch.inputs, own.y, own.draws, own.sample_weight, None, own.block_weight
         )
         expected = twin.objective(losses, scale)
         expected.backward()
-        objective, blocks = by_hand.backward(batch, scale)
+        objective, blocks = by_hand.backward(by_hand.take(batch))
         torch.testing.assert_close(objective, expected.detach())
         torch.testing.assert_close(blocks, losses.blocks.detach())
         found, wanted = gradients(model), gradients(twin)
@@ -105,13 +107,56 @@ def test_losses_and_gradients_are_autograds(case, weights, variant):
         torch.testing.assert_close(tensor, twin.get_buffer(name), msg=name)
 
 
+@pytest.mark.parametrize("readout", ["denoiser", "linear"])
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_steps_prepared_one_by_one_are_those_prepared_together(variant, readout, monkeypatch):
+    """And those of stretches that end where no chunk of noise does."""
+    X, y = toy_data(90)
+    clf = NoPropClassifier(variant, max_iter=2, batch_size=13, readout=readout, random_state=0)
+    together = clf.fit(X, y).predict_proba(X)
+    prepared, sizes = DenseStep._prepared, []
+
+    def counted(self, batch):
+        stretch = prepared(self, batch)
+        sizes.append(len(stretch.steps))
+        return stretch
+
+    monkeypatch.setattr(DenseStep, "_prepared", counted)
+    for numbers, steps in [(1, [1] * 7), (2_000, [3, 3, 1])]:
+        sizes.clear()
+        monkeypatch.setattr(dense, "STRETCH_NUMBERS", numbers)
+        np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), together)
+        assert sizes == 2 * steps
+
+
+def test_a_step_may_be_looked_at_again():
+    """As some optimisers do, with the masks it had."""
+    model, batches = setting("fm")
+    step = DenseStep(with_masks(model), model.scale())
+    first, second = [step.backward(step.take(batch)) for batch in [next(iter(batches))] * 2]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_dropout_may_change_within_an_epoch():
+    model, batches = setting("fm")
+    step = DenseStep(with_masks(model), model.scale())
+    for number, batch in enumerate(batches):
+        model.encoder.dropout.p = model.head.dropout.p = p = 0.1 * number
+        masks = step.take(batch).masks
+        if number == 0:
+            assert masks is None
+        else:
+            assert set(masks.unique().tolist()) == {0.0, 1.0 / (1.0 - p)}
+
+
 def test_nothing_outlives_a_step():
     """Activations would wait for the garbage collector, which counts objects and not bytes."""
     model, batches = setting("fm")
-    step = DenseStep(with_masks(model))
-    step.backward(next(iter(batches)), model.scale())
-    parts = (step, step.out, step.last, *step.layers, *step.thinnings)
-    assert not [v for part in parts for v in vars(part).values() if isinstance(v, torch.Tensor)]
+    step = DenseStep(with_masks(model), model.scale())
+    kept = {"scale"}
+    step.backward(step.take(next(iter(batches))))
+    for part in (step, step.out, *step.layers, *step.thinnings):
+        assert {k for k, v in vars(part).items() if isinstance(v, torch.Tensor)} <= kept
 
 
 @pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
@@ -120,9 +165,10 @@ def test_gradients_of_a_block_know_no_other_block(variant):
     other = copy.deepcopy(model)
     for tensor in other.block_tensors().values():
         tensor[1] += 0.5
-    batch, scale = next(iter(batches)), model.scale()
+    batch = next(iter(batches))
     for one in (model, other):
-        DenseStep(with_masks(one)).backward(batch, scale)
+        step = DenseStep(with_masks(one), model.scale())
+        step.backward(step.take(batch))
     alone = [i for i in range(model.n_blocks) if i != 1]
     for name, grad in gradients(model).items():
         assert torch.equal(grad[alone], gradients(other)[name][alone]), name
@@ -132,7 +178,8 @@ def test_gradients_of_a_block_know_no_other_block(variant):
 def test_what_is_frozen_gets_no_gradient():
     model, batches = setting("fm")
     model.head.out.bias.requires_grad_(False)
-    DenseStep(with_masks(model)).backward(next(iter(batches)), model.scale())
+    step = DenseStep(with_masks(model), model.scale())
+    step.backward(step.take(next(iter(batches))))
     assert model.head.out.bias.grad is None
     assert model.head.out.weight.grad is not None
 
@@ -201,6 +248,9 @@ def clip(module):
 CALLBACKS = {
     "moments are kept": on_batches(lambda module: module.encoder.norms[0].eval()),
     "no dropout": on_batches(lambda module: module.head.dropout.eval()),
+    "another dropout in the head": on_batches(
+        lambda module: vars(module.head.dropout).update(p=0.3)
+    ),
     "gradients are clipped": on_batches(clip),
     "the network is frozen": Freezer("encoder.layers.0*"),
     "the read-out is frozen": Freezer("readout*"),

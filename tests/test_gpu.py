@@ -123,17 +123,18 @@ def test_a_step_is_the_cpus_in_double_precision():
 
     model, batches = setting("fm", 80, hidden_layer_sizes=(6, 5), dropout=0.0)
     batch = next(iter(batches))
-    there = recorded._changed(batch, lambda t: t.cuda())
     from sknoprop.training.autograd import AutogradStep
     from sknoprop.training.dense import DenseStep
 
-    AutogradStep(model).backward(batch, model.scale())
+    steps = [kind(model, model.scale()) for kind in (AutogradStep, DenseStep)]
+    taken = [recorded._changed(step.take(batch), lambda t: t.cuda()) for step in steps]
+    steps[0].backward(steps[0].take(batch))
     expected = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     model.cuda()
-    for make in (AutogradStep, DenseStep):
+    for kind, there in zip((AutogradStep, DenseStep), taken, strict=True):
         model.zero_grad()
-        make(model).backward(there, model.scale().cuda())
+        kind(model, model.scale()).backward(there)
         grads = [p.grad.cpu() for p in model.parameters() if p.grad is not None]
         torch.testing.assert_close(grads, expected, rtol=1e-9, atol=1e-12)
 

@@ -6,10 +6,14 @@ import sys
 
 import pytest
 import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from sknoprop import NoPropClassifier
 from sknoprop._parameters import OPTIMIZERS
-from sknoprop.training.optimizers import starting_at_once
+from sknoprop.training.optimizers import FUSED, starting_at_once
 from tests.models import Counting, toy_data
 
 TRAIN = """
@@ -54,6 +58,92 @@ def test_steps_are_torchs_own(kind):
     ours, theirs = trained(quick), trained(kind)
     torch.testing.assert_close(ours[0], theirs[0], rtol=0, atol=0)
     assert ours[1:] == theirs[1:]
+
+
+def moved(kind, change=lambda optimizer, step: None, **options):
+    """Where an optimiser takes three parameters in six steps, and what it remembers."""
+    weights = [torch.nn.Parameter(torch.linspace(-1.0, 1.0, n)) for n in (3, 4, 5)]
+    groups = [{"params": weights[:2]}, {"params": weights[2:], "weight_decay": 0.3}]
+    optimizer = kind(groups, lr=0.1, fused=True, **options)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(6):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        change(optimizer, step)
+        optimizer.step()
+    return [weight.detach() for weight in weights], optimizer.state_dict()
+
+
+def lower_rate(optimizer, step):
+    optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+    optimizer.param_groups[1]["betas"] = (0.5 + 0.05 * step, 0.9)
+
+
+def freeze(optimizer, step):
+    """One has no gradient at first, and thus no moments; another has none later."""
+    frozen = 2 if step < 3 else 0
+    [p for group in optimizer.param_groups for p in group["params"]][frozen].grad = None
+
+
+def rate_as_tensor(optimizer, step):
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.05)
+
+
+def scaled(optimizer, step):
+    """As `torch.amp.GradScaler` does."""
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(float(step == 2))
+
+
+CHANGES = {
+    "nothing": {},
+    "options": {"eps": 1e-3, "betas": (0.7, 0.8), "weight_decay": 0.2},
+    "amsgrad": {"amsgrad": True},
+    "maximize": {"maximize": True},
+    "rate": {"change": lower_rate},
+    "frozen": {"change": freeze},
+    "rate as a tensor": {"change": rate_as_tensor},
+    "scaled": {"change": scaled},
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+@pytest.mark.parametrize("kind", FUSED)
+def test_fused_steps_are_torchs_own(kind, case):
+    torch.testing.assert_close(
+        moved(starting_at_once(kind), **CHANGES[case]), moved(kind, **CHANGES[case]), rtol=0, atol=0
+    )
+
+
+def test_a_group_without_gradients():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = starting_at_once(torch.optim.AdamW)([weight], fused=True)
+    optimizer.step()
+    assert torch.equal(weight.detach(), torch.ones(2))
+
+
+def test_hooks_of_all_optimisers_are_called():
+    called = []
+    handles = [
+        register_optimizer_step_pre_hook(lambda *_: called.append("before")),
+        register_optimizer_step_post_hook(lambda *_: called.append("after")),
+    ]
+    try:
+        moved(starting_at_once(torch.optim.AdamW))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert called == ["before", "after"] * 6
+
+
+def test_a_hook_may_change_what_a_step_is_given():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = starting_at_once(torch.optim.AdamW)([weight], fused=True)
+    asked = []
+    optimizer.register_step_pre_hook(
+        lambda *_: ((optimizer,), {"closure": lambda: asked.append(1)})
+    )
+    optimizer.step()
+    assert asked == [1]
 
 
 def test_others_optimisers_are_left_as_they_are():

@@ -109,14 +109,15 @@ def test_training_is_the_same_to_the_last_bit(case, request):
 def test_gradients_are_added_to_those_there_are(graphs):
     """As a callback may want that looks at several batches a step."""
     model, batches = setting("fm", 20, hidden_layer_sizes=(6,), dropout=0.0)
-    batch, scale = next(iter(batches)), model.scale()
-    plain = AutogradStep(model)
-    plain.backward(batch, scale)
+    batch = next(iter(batches))
+    plain = AutogradStep(model, model.scale())
+    sample = plain.take(batch)
+    plain.backward(sample)
     once = [p.grad for p in model.parameters()]
     model.zero_grad()
     step = net.RecordedStep(plain, model, [])
     for _ in range(3):  # as it is, recorded, replayed
-        step.backward(batch, scale)
+        step.backward(step.take(batch))
     assert len(graphs) == 1
     for parameter, grad in zip(model.parameters(), once, strict=True):
         torch.testing.assert_close(parameter.grad, None if grad is None else 3 * grad)

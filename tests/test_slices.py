@@ -10,7 +10,7 @@ import torch
 from sknoprop import NoPropClassifier
 from sknoprop.networks.stacked import StackedDropout
 from sknoprop.schedules import CosineSchedule
-from sknoprop.training.batches import Batch
+from sknoprop.training.batches import Noised, Sample
 from sknoprop.training.slices import BlockSlices
 from tests.models import toy_data, toy_draws, toy_model
 
@@ -20,7 +20,7 @@ VARIANTS = ["dt", "ct", "fm"]
 def batch_of(model, inputs, y):
     weight = torch.linspace(0.5, 1.5, len(y), dtype=torch.float64)
     draws = toy_draws(model, len(y))
-    return Batch(inputs, y, replace(draws, levels=model.levels(draws.uniform)), weight)
+    return Sample(inputs, Noised(y, replace(draws, levels=model.levels(draws.uniform)), weight))
 
 
 def with_masks(model):
@@ -43,10 +43,10 @@ def test_gradients_are_those_of_all_blocks_together(variant, head, size):
     sliced, _, _ = toy_model(**options)
     batch = batch_of(whole, inputs, y)
     scale = whole.scale()
-    losses = with_masks(whole).losses(batch.inputs, batch.y, batch.draws, batch.sample_weight)
+    losses = with_masks(whole).losses(inputs, y, batch.noised.draws, batch.noised.sample_weight)
     expected = whole.objective(losses, scale)
     expected.backward()
-    objective, blocks = BlockSlices(with_masks(sliced), size).backward(batch, scale)
+    objective, blocks = BlockSlices(with_masks(sliced), size, scale).backward(batch)
     torch.testing.assert_close(objective, expected.detach())
     torch.testing.assert_close(blocks, losses.blocks.detach())
     for (name, ours), theirs in zip(sliced.named_parameters(), whole.parameters(), strict=True):
@@ -81,7 +81,7 @@ def most_kept(n_blocks, size):
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
-        BlockSlices(model, size).backward(batch, model.scale())
+        BlockSlices(model, size, model.scale()).backward(batch)
     assert kept[0] == 0
     return kept[1]
 

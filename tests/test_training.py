@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
-from sknoprop.model import NoPropModel
 from sknoprop.training import Batches, NoiseSource, TrainingError, states
+from sknoprop.training.dense import DenseStep
 from sknoprop.training.seeds import Seeds
 from sknoprop.variants import Levels
 from tests.models import toy_data
@@ -65,10 +65,12 @@ def test_an_epoch_is_every_row_once(n, batch_size, sizes):
     for _ in range(2):
         parts = list(batches)
         assert sorted(map(len, parts), reverse=True) == sizes
-        rows = torch.cat([batch.y for batch in parts])
+        noised = [batch.noised() for batch in parts]
+        rows = torch.cat([own.y for own in noised])
         assert sorted(rows.tolist()) == list(range(n))
-        assert all(torch.equal(batch.inputs[:, 0].long(), batch.y) for batch in parts)
-        assert all(batch.draws.eps.shape == (2, len(batch), 2, 3) for batch in parts)
+        for batch, own in zip(parts, noised, strict=True):
+            assert torch.equal(batch.inputs[:, 0].long(), own.y)
+            assert own.draws.eps.shape == (2, len(batch), 2, 3)
         seen.append(rows.tolist())
     assert seen[0] != seen[1], "shuffled anew"
 
@@ -79,9 +81,9 @@ def test_noise_levels_are_those_of_each_batchs_own_draws():
     source = replace(noise_source([0, 1]), levels=lambda u: Levels(u, 2 * u, 3 * u, 4 * u))
     batches = Batches(inputs, torch.arange(30), 7, torch.Generator().manual_seed(0), source)
     for batch in batches:
-        fields = astuple(batch.draws.levels)
-        for factor, field in enumerate(fields, 1):
-            assert torch.equal(field, factor * batch.draws.uniform)
+        draws = batch.noised().draws
+        for factor, field in enumerate(astuple(draws.levels), 1):
+            assert torch.equal(field, factor * draws.uniform)
 
 
 def test_history_has_epochs_with_one_loss_a_block():
@@ -297,16 +299,16 @@ def test_an_interrupt_in_a_warm_start_keeps_its_whole_epochs(step, monkeypatch):
 
 def interrupted_at(monkeypatch, step):
     """Ctrl-C in the middle of a step."""
-    latents, n_steps = NoPropModel.latents, 0
+    backward, n_steps = DenseStep.backward, 0
 
     def interrupted(*args):
         nonlocal n_steps
         n_steps += 1
         if n_steps == step:
             raise KeyboardInterrupt
-        return latents(*args)
+        return backward(*args)
 
-    monkeypatch.setattr(NoPropModel, "latents", interrupted)
+    monkeypatch.setattr(DenseStep, "backward", interrupted)
 
 
 @pytest.mark.usefixtures("heard")

@@ -272,7 +272,11 @@ class StackedDropout(nn.Module):
         Tensor of shape (n_blocks, ceil(n_samples / rows_per_mask), n_features)
         """
         n_blocks, n_samples, n_features = len(x), x.shape[1], x.shape[-1]
-        mask = self.empty_mask(x, n_blocks, -(-n_samples // self.rows_per_mask), n_features)
+        return self.draw(x, n_blocks, -(-n_samples // self.rows_per_mask), n_features)
+
+    def draw(self, like: Tensor, n_blocks: int, *shape: int) -> Tensor:
+        """Factors of the features of each block, from its own generator, for a tensor like one."""
+        mask = self.empty_mask(like, n_blocks, *shape)
         for own, generator in zip(mask, self.own_generators(), strict=True):
             own.uniform_(generator=generator)
         return mask.ge_(self.p).div_(1.0 - self.p)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sknoprop.model import NoPropModel
-from sknoprop.training.batches import Batch
+from sknoprop.training.batches import Batch, Sample
 
 __all__ = ["AutogradStep", "is_plain"]
 
@@ -20,20 +20,26 @@ class AutogradStep:
     ----------
     model : NoPropModel
         In training.
+    scale : Tensor of shape (n_blocks,)
+        As for `NoPropModel.objective`.
     """
 
-    def __init__(self, model: NoPropModel) -> None:
+    def __init__(self, model: NoPropModel, scale: Tensor) -> None:
         self.model = model
+        self.scale = scale
         self.constants = model.constants()
 
-    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, batch: Batch) -> Sample:
+        """What a step takes of a batch."""
+        return batch.sample()
+
+    def backward(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """Add the gradient of the objective to that of the model's parameters.
 
         Parameters
         ----------
-        batch : Batch
-        scale : Tensor of shape (n_blocks,)
-            As for `NoPropModel.objective`.
+        sample : Sample
+            As `take` gave it.
 
         Returns
         -------
@@ -41,15 +47,16 @@ class AutogradStep:
         losses : Tensor of shape (n_blocks,)
             Each block's.
         """
+        noised = sample.noised
         losses = self.model.losses(
-            batch.inputs,
-            batch.y,
-            batch.draws,
-            batch.sample_weight,
+            sample.inputs,
+            noised.y,
+            noised.draws,
+            noised.sample_weight,
             self.constants,
-            batch.block_weight,
+            noised.block_weight,
         )
-        objective = self.model.objective(losses, scale)
+        objective = self.model.objective(losses, self.scale)
         objective.backward()
         return objective.detach(), losses.blocks.detach()
 

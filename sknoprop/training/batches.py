@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TypeVar
@@ -18,7 +18,7 @@ from sknoprop.networks.stacked import Generators
 from sknoprop.training.left_out import LeftOut
 from sknoprop.variants import Levels
 
-__all__ = ["Augmentation", "Batch", "Batches", "LazyInputs", "NoiseSource"]
+__all__ = ["Augmentation", "Batch", "Batches", "LazyInputs", "NoiseSource", "Noised", "Sample"]
 
 T = TypeVar("T")
 
@@ -27,10 +27,9 @@ CHUNK_NUMBERS = 2**18
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows of one training step, with their noise."""
+class Noised:
+    """Labels of rows with their noise and weights."""
 
-    inputs: Tensor
     y: Tensor
     draws: Draws
     sample_weight: Tensor | None = None
@@ -39,6 +38,57 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Of rows, or of rows in each block."""
+        return self.sample_weight if self.block_weight is None else self.block_weight
+
+    def part(self, rows: slice) -> Noised:
+        """Some of the rows."""
+        draws = self.draws
+        levels = None if draws.levels is None else draws.levels[:, rows]
+        return Noised(
+            self.y[rows],
+            Draws(draws.eps[:, rows], draws.uniform[:, rows], draws.last[rows], levels),
+            None if self.sample_weight is None else self.sample_weight[rows],
+            None if self.block_weight is None else self.block_weight[:, rows],
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the loss of one training step is of."""
+
+    inputs: Tensor
+    noised: Noised
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one training step, which are some of those that noise was drawn for at once."""
+
+    inputs: Tensor
+    chunk: Noised
+    bounds: Sequence[int]
+    """Where in the chunk the rows of one step end and those of the next begin."""
+    number: int
+    """Which of the chunk's steps this one is."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def noised(self, n_steps: int = 1) -> Noised:
+        """Rows of this step, or of as many from this one on."""
+        first, last = self.bounds[self.number], self.bounds[self.number + n_steps]
+        return self.chunk.part(slice(first, last))
+
+    def sample(self) -> Sample:
+        """Of this step."""
+        return Sample(self.inputs, self.noised())
 
 
 @dataclass(frozen=True)
@@ -232,20 +282,15 @@ class Batches:
             first, last = chunk[0][0], chunk[-1][1]
             draws = self.noise.draw(last - first)
             rows = order[first:last]
-            y = self.y[rows]
             weight = None if self.sample_weight is None else self.sample_weight[rows]
             of_blocks = None
             if self.left_out is not None:
                 of_blocks = self.left_out.weights(rows)
                 of_blocks = of_blocks if weight is None else of_blocks * weight
-            for start, stop in chunk:
-                part = slice(start - first, stop - first)
-                inputs = _rows(self.inputs, rows[part])
-                levels = None if draws.levels is None else draws.levels[:, part]
-                yield Batch(
-                    inputs if self.augment is None else self.augment(inputs),
-                    y[part],
-                    Draws(draws.eps[:, part], draws.uniform[:, part], draws.last[part], levels),
-                    None if weight is None else weight[part],
-                    None if of_blocks is None else of_blocks[:, part],
-                )
+            noised = Noised(self.y[rows], draws, weight, of_blocks)
+            bounds_within = [start - first for start, _ in chunk] + [last - first]
+            for number, (start, stop) in enumerate(chunk):
+                inputs = _rows(self.inputs, order[start:stop])
+                if self.augment is not None:
+                    inputs = self.augment(inputs)
+                yield Batch(inputs, noised, bounds_within, number)

@@ -8,6 +8,8 @@ and schedules that are trained, other heads and other parameterizations are left
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -25,9 +27,12 @@ from sknoprop.networks.stacked import (
 )
 from sknoprop.parameterizations import LabelParameterization
 from sknoprop.training.autograd import is_plain
-from sknoprop.training.batches import Batch, Batches
+from sknoprop.training.batches import Batch, Batches, Noised
 
-__all__ = ["DenseStep"]
+__all__ = ["DenseRows", "DenseStep"]
+
+#: Numbers that a block takes of the rows of several steps at once, about.
+STRETCH_NUMBERS = 2**16
 
 #: What gradients need of what was computed, the last on top: none of it outlives the step.
 Tape = list[tuple[Any, ...]]
@@ -48,26 +53,31 @@ class _Thinning:
     def __init__(self, dropout: StackedDropout) -> None:
         self.dropout = dropout
 
-    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, tape: Tape) -> Tensor:
         x.relu_()
-        mask = self.dropout.mask(x) if self.dropout.p > 0.0 else None
-        tape.append((self._masked(x, mask), mask))
-        return x
-
-    def gradient(self, grad: Tensor, tape: Tape) -> Tensor:
-        """Gradient with respect to what was thinned."""
-        x, mask = tape.pop()
-        passed: Tensor = torch.ops.aten.threshold_backward(self._masked(grad, mask), x, 0)
-        return passed
-
-    def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             # Rows that share a mask are looked at as an axis, and it is not written out for each.
             size = self.dropout.rows_per_mask
-            n_whole = x.shape[1] // size
+            n_whole, n_others = divmod(x.shape[1], size)
             x[:, : n_whole * size].unflatten(1, (n_whole, size)).mul_(mask[:, :n_whole, None])
-            x[:, n_whole * size :].mul_(mask[:, n_whole:])
+            if n_others:
+                x[:, n_whole * size :].mul_(mask[:, n_whole:])
+        tape.append((x,))
         return x
+
+    @property
+    def factor(self) -> float:
+        """What of the mask is not nought."""
+        return 1.0 / (1.0 - self.dropout.p)
+
+    def gradient(self, grad: Tensor, tape: Tape) -> Tensor:
+        """Gradient with respect to what was thinned, of `factor` times that of what was left.
+
+        It takes its place in memory.
+        """
+        (x,) = tape.pop()
+        # What ReLU or the mask took is nought.
+        return torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
 
 
 class _Affine:
@@ -99,9 +109,43 @@ class _Affine:
         _give(self.linear.weight, weight_gradient(x, grad))
         return grad
 
-    def of_input(self, grad: Tensor) -> Tensor:
-        """Gradient with respect to the map's input, of what `backward` gave."""
-        return torch.bmm(grad, self.linear.weight.mT)
+    def of_input(self, grad: Tensor, factor: float) -> Tensor:
+        """Gradient with respect to the map's input, of what `backward` gave, times a factor."""
+        nothing = grad.new_empty(1, 1, 1)
+        return torch.baddbmm(nothing, grad, self.linear.weight.mT, beta=0.0, alpha=factor)
+
+
+@dataclass(frozen=True)
+class DenseRows:
+    """What a step takes of a batch of `n` rows."""
+
+    inputs: Tensor
+    u: Tensor
+    """Embeddings of the labels, shape (n, embedding_dim)."""
+    latents: Tensor
+    """What the head's first product is of, shape (n_blocks, n, n_in)."""
+    weight: Tensor
+    """Twice what a squared error counts in the objective, shape (n_blocks, n, 1)."""
+    masks: Tensor | None
+    """Of all layers of a block, one after the other; None without dropout."""
+    noised: Noised | None
+    """Where the read-out is trained."""
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Rows of a few steps in turn, less their inputs."""
+
+    chunk: Noised | None = None
+    first: int = 0
+    steps: Sequence[DenseRows] = ()
+    p: float = 0.0
+
+    def has(self, batch: Batch) -> bool:
+        return self.chunk is batch.chunk and 0 <= batch.number - self.first < len(self.steps)
 
 
 class DenseStep:
@@ -111,17 +155,24 @@ class DenseStep:
     ----------
     model : NoPropModel
         In training.
+    scale : Tensor of shape (n_blocks,)
+        As for `AutogradStep`.
     """
 
-    def __init__(self, model: NoPropModel) -> None:
+    def __init__(self, model: NoPropModel, scale: Tensor) -> None:
         self.model = model
+        self.scale = scale
         self.constants = model.constants()
         self.encoder, self.head = model.encoder, cast(LightHead, model.head)
         pairs = zip(self.encoder.layers, self.encoder.norms, strict=True)
         self.layers = [_Affine(cast(StackedLinear, layer), norm) for layer, norm in pairs]
-        self.thinnings = [_Thinning(self.encoder.dropout) for _ in self.layers[1:]]
-        self.last = _Thinning(self.head.dropout)
+        dropouts = [*[self.encoder.dropout] * (len(self.layers) - 1), self.head.dropout]
+        self.thinnings = [_Thinning(dropout) for dropout in dropouts]
         self.out = _Affine(self.head.out, nn.Identity())
+        weight = model.embedding.weight
+        #: None where a class is embedded as itself.
+        self.table = None if torch.equal(weight, torch.eye(len(weight)).to(weight)) else weight
+        self._stretch = _Stretch()
 
     @staticmethod
     def takes(model: NoPropModel, batches: Batches) -> bool:
@@ -141,51 +192,108 @@ class DenseStep:
     def is_plain(self) -> bool:
         """Whether the networks are as training finds them; else the step is autograd's."""
         modules = [m for part in (self.encoder, self.head) for m in part.modules()]
-        return is_plain(modules, self.model.partition.edges.device)
+        alike = self.encoder.dropout.p == self.head.dropout.p
+        return alike and is_plain(modules, self.model.partition.edges.device)
 
     @torch.no_grad()
-    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, batch: Batch) -> DenseRows:
+        """As `AutogradStep.take`. What does not depend on parameters is made for many steps."""
+        stretch = self._stretch
+        if not stretch.has(batch) or stretch.p != self.head.dropout.p:
+            stretch = self._stretch = self._prepared(batch)
+        return replace(stretch.steps[batch.number - stretch.first], inputs=batch.inputs)
+
+    def _prepared(self, batch: Batch) -> _Stretch:
+        per_step = len(batch) * self.head.latent.weight.shape[1] + sum(self._mask_sizes(len(batch)))
+        n_steps = max(min(STRETCH_NUMBERS // per_step, len(batch.bounds) - 1 - batch.number), 1)
+        noised = batch.noised(n_steps)
+        sizes = [b - a for a, b in pairwise(batch.bounds[batch.number :][: n_steps + 1])]
+        u, levels, z, position = self.model.latents(noised.y, noised.draws, noised.weight)
+        # Of the mean over rows of weight * |p W - u|**2. (A schedule of the user's may compute in
+        # double precision.)
+        n_rows = torch.tensor(sizes, device=u.device).repeat_interleave(
+            torch.tensor(sizes, device=u.device), output_size=len(u)
+        )
+        weight = levels.weight * (2.0 / (n_rows * self.scale[:, None]))[:, :, None]
+        parts = zip(
+            u.split(sizes),
+            self.head.rows(z, position).split(sizes, 1),
+            weight.to(u.dtype).split(sizes, 1),
+            self._masks(u, sizes),
+            strict=True,
+        )
+        steps = []
+        for i, part in enumerate(parts):
+            own = replace(batch, number=batch.number + i).noised() if self._reads_labels else None
+            steps.append(DenseRows(batch.inputs, *part, own))
+        return _Stretch(batch.chunk, batch.number, steps, self.head.dropout.p)
+
+    @property
+    def _reads_labels(self) -> bool:
+        return self.model.trains_readout
+
+    def _mask_sizes(self, n_rows: int) -> list[int]:
+        n_masks = -(-n_rows // self.head.dropout.rows_per_mask)
+        return [n_masks * width for width in self.encoder.widths[1:]]
+
+    def _masks(self, like: Tensor, sizes: Sequence[int]) -> Sequence[Tensor | None]:
+        """Of each step, drawn for all of them at once in the order of one step after another."""
+        if self.head.dropout.p == 0.0:
+            return [None] * len(sizes)
+        numbers = [sum(self._mask_sizes(size)) for size in sizes]
+        drawn = self.head.dropout.draw(like, self.model.n_blocks, sum(numbers))
+        return drawn.split(numbers, 1)
+
+    @torch.no_grad()
+    def backward(self, rows: DenseRows) -> tuple[Tensor, Tensor]:
         """As `AutogradStep.backward`."""
-        of_rows = batch.sample_weight if batch.block_weight is None else batch.block_weight
-        u, levels, z, position = self.model.latents(batch.y, batch.draws, of_rows)
         tape: Tape = []
-        logits = self._forward(batch.inputs, self.head.rows(z, position), tape)
-        p, embeddings = logits.softmax(-1), self.model.embedding.weight
-        error = p @ embeddings - u
-        # Of the mean over rows of weight * |p W - u|**2, and of the softmax. (A schedule of the
-        # user's may compute in double precision.)
-        factor = levels.weight * (2.0 / (len(u) * scale)).view(-1, 1, 1)
-        of_error = factor.to(error.dtype) * error
-        of_p = p * (of_error @ embeddings.mT)
-        self._backward(torch.addcmul(of_p, p, of_p.sum(-1, keepdim=True), value=-1.0), tape)
+        p = self._forward(rows, tape).softmax(-1)
+        error = (p if self.table is None else p @ self.table) - rows.u
+        of_error = of_p = rows.weight * error
+        if self.table is not None:
+            of_p = of_error @ self.table.mT
+        self._backward(torch._softmax_backward_data(of_p, p, -1, p.dtype), tape)
         scaled = 0.5 * (of_error * error).sum((1, 2))
         objective = scaled.sum()
-        if self.model.trains_readout:
-            objective += self._train_readout(u, batch)
-        return objective, scaled * scale
+        if rows.noised is not None:
+            objective += self._train_readout(rows.u, rows.noised)
+        return objective, scaled * self.scale
 
     @torch.enable_grad()
-    def _train_readout(self, u: Tensor, batch: Batch) -> Tensor:
-        loss = self.model.readout_loss(u, batch.y, batch.draws, batch.sample_weight, self.constants)
+    def _train_readout(self, u: Tensor, noised: Noised) -> Tensor:
+        loss = self.model.readout_loss(
+            u, noised.y, noised.draws, noised.sample_weight, self.constants
+        )
         if loss.requires_grad:
             loss.backward()
         return loss.detach()
 
-    def _forward(self, inputs: Tensor, rows: Tensor, tape: Tape) -> Tensor:
-        dense = self.encoder.dense_inputs(inputs)
+    def _forward(self, rows: DenseRows, tape: Tape) -> Tensor:
+        masks = self._of_layers(rows)
+        dense = self.encoder.dense_inputs(rows.inputs)
         first, *others = self.layers
-        hidden = first.forward(dense.expand(len(rows), *dense.shape), tape)
-        for thinning, layer in zip(self.thinnings, others, strict=True):
-            hidden = layer.forward(thinning.forward(hidden, tape), tape)
-        hidden.baddbmm_(rows, self.head.latent.weight)
-        tape.append((rows,))
-        return self.out.forward(self.last.forward(hidden, tape), tape)
+        hidden = first.forward(dense.expand(self.model.n_blocks, *dense.shape), tape)
+        for mask, thinning, layer in zip(masks[:-1], self.thinnings[:-1], others, strict=True):
+            hidden = layer.forward(thinning.forward(hidden, mask, tape), tape)
+        hidden.baddbmm_(rows.latents, self.head.latent.weight)
+        tape.append((rows.latents,))
+        return self.out.forward(self.thinnings[-1].forward(hidden, masks[-1], tape), tape)
+
+    def _of_layers(self, rows: DenseRows) -> list[Tensor | None]:
+        if rows.masks is None:
+            return [None] * len(self.layers)
+        sizes, widths = self._mask_sizes(len(rows)), self.encoder.widths[1:]
+        parts = rows.masks.split(sizes, 1)
+        return [part.unflatten(1, (-1, width)) for part, width in zip(parts, widths, strict=True)]
 
     def _backward(self, grad: Tensor, tape: Tape) -> None:
-        grad = self.out.of_input(self.out.backward(grad, tape))
-        grad = self.last.gradient(grad, tape)
+        *thinnings, last = self.thinnings
+        grad = self.out.of_input(self.out.backward(grad, tape), last.factor)
+        grad = last.gradient(grad, tape)
         _give(self.head.latent.weight, weight_gradient(tape.pop()[0], grad))
         first, *others = self.layers
-        for thinning, layer in zip(reversed(self.thinnings), reversed(others), strict=True):
-            grad = thinning.gradient(layer.of_input(layer.backward(grad, tape)), tape)
+        for thinning, layer in zip(reversed(thinnings), reversed(others), strict=True):
+            grad = layer.of_input(layer.backward(grad, tape), thinning.factor)
+            grad = thinning.gradient(grad, tape)
         first.backward(grad, tape)

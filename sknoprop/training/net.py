@@ -119,12 +119,12 @@ class BlockNet(NeuralNet):
     def on_train_begin(self, net, X=None, y=None, **kwargs):  # type: ignore[no-untyped-def]
         with torch.no_grad():
             self.scale_ = self.module_.scale()
-        self.autograd_ = AutogradStep(self.module_)
+        self.autograd_ = AutogradStep(self.module_, self.scale_)
         self.step_: Step = self.autograd_
         if X.blocks_at_once is not None and X.blocks_at_once < self.module_.n_blocks:
-            self.step_ = BlockSlices(self.module_, X.blocks_at_once)
+            self.step_ = BlockSlices(self.module_, X.blocks_at_once, self.scale_)
         elif DenseStep.takes(self.module_, X.batches):
-            self.step_ = DenseStep(self.module_)
+            self.step_ = DenseStep(self.module_, self.scale_)
         n_steps = self.max_epochs * len(X.batches)
         self.recorded_: RecordedStep | None = None
         if RecordedStep.takes(self.module_, n_steps):
@@ -220,7 +220,7 @@ class BlockNet(NeuralNet):
                 parameter.grad = None
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, torch.Tensor]:
-        total, blocks = self.way_.backward(batch, self.scale_)
+        total, blocks = self.way_.backward(self.way_.take(batch))
         return {"loss": total, "y_pred": blocks}
 
     def run_single_epoch(  # type: ignore[no-untyped-def]

@@ -2,7 +2,7 @@
 
 Methods of torch's optimisers import torch's compiler when they are first called, to tell it that
 it should not look into them: two seconds of each process that trains, and nothing is compiled here.
-And a step notes for profilers that it was taken, and Adam's sorts its tensors anew each time: either
+And a step notes for profilers that it was taken, and one of Adam's sorts its tensors anew: each
 takes as long as the one call of torch's that moves the parameters of small blocks.
 """
 

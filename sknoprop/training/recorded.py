@@ -33,7 +33,10 @@ OURS = ("sknoprop", "torch")
 class Step(Protocol):
     """What gives the parameters of a model their gradients."""
 
-    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, batch: Batch) -> Any:
+        """What a step takes of a batch: a dataclass of tensors, as long as the batch."""
+
+    def backward(self, taken: Any) -> tuple[Tensor, Tensor]:
         """As `AutogradStep.backward`."""
 
 
@@ -64,13 +67,13 @@ class _Recording:
 
     graph: torch.cuda.CUDAGraph
     places: tuple[Tensor, ...]
-    """Where it takes the numbers of a batch from."""
+    """Where it has what it takes of a batch."""
     result: tuple[Tensor, Tensor]
     grads: tuple[tuple[Tensor, Tensor], ...]
     """Parameters with the gradients that it writes."""
 
-    def replay(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        for place, value in zip(self.places, _tensors(batch), strict=True):
+    def replay(self, taken: Any) -> tuple[Tensor, Tensor]:
+        for place, value in zip(self.places, _tensors(taken), strict=True):
             place.copy_(value)
         self.graph.replay()
         for parameter, grad in self.grads:
@@ -161,29 +164,32 @@ class RecordedStep:
             self._seen = now
             self._forget()
 
-    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, batch: Batch) -> Any:
+        """As the step's own."""
+        return self.step.take(batch)
+
+    def backward(self, taken: Any) -> tuple[Tensor, Tensor]:
         """As `AutogradStep.backward`."""
-        size = len(batch)
+        size = len(taken)
         if size not in self._recordings:  # a first step sets up what a recording must find set up
             self._recordings[size] = None
-            return self.step.backward(batch, scale)
+            return self.step.backward(taken)
         recording = self._recordings[size]
         if recording is None:
-            recording = self._recordings[size] = self._record(batch, scale)
-        return recording.replay(batch)
+            recording = self._recordings[size] = self._record(taken)
+        return recording.replay(taken)
 
-    def _record(self, batch: Batch, scale: Tensor) -> _Recording:
-        batch = _changed(batch, lambda t: t.clone(memory_format=torch.contiguous_format))
+    def _record(self, taken: Any) -> _Recording:
+        taken = _changed(taken, lambda t: t.clone(memory_format=torch.contiguous_format))
         parameters = list(self.model.parameters())
         grads = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
-        with torch.cuda.device(scale.device):
-            self._place = self._place or _Place.on(scale.device)
-            graph, result = self._place.capture(
-                lambda: self.step.backward(batch, scale), self.generators
-            )
+        device = self.model.partition.edges.device
+        with torch.cuda.device(device):
+            self._place = self._place or _Place.on(device)
+            graph, result = self._place.capture(lambda: self.step.backward(taken), self.generators)
         written = tuple((p, p.grad) for p in parameters if p.grad is not None)
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad
-        return _Recording(graph, tuple(_tensors(batch)), result, written)
+        return _Recording(graph, tuple(_tensors(taken)), result, written)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sknoprop.model import Draws, NoPropModel
 from sknoprop.networks.stacked import STACKED
-from sknoprop.training.batches import Batch
+from sknoprop.training.batches import Batch, Sample
 
 __all__ = ["BlockSlices"]
 
@@ -26,9 +26,12 @@ class BlockSlices:
         In training, with nothing trained that blocks share.
     size : int
         Blocks in a slice.
+    scale : Tensor of shape (n_blocks,)
+        As for `AutogradStep`.
     """
 
-    def __init__(self, model: NoPropModel, size: int) -> None:
+    def __init__(self, model: NoPropModel, size: int, scale: Tensor) -> None:
+        self.scale = scale
         starts = range(0, model.n_blocks, size)
         self.parts = [slice(i, min(i + size, model.n_blocks)) for i in starts]
         self.models = [model.take(part).train() for part in self.parts]
@@ -42,23 +45,28 @@ class BlockSlices:
             for view, whole in zip(ours.parameters(False), theirs.parameters(False), strict=True)
         ]
 
-    def backward(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, batch: Batch) -> Sample:
+        """As `AutogradStep.take`."""
+        return batch.sample()
+
+    def backward(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """As `AutogradStep.backward`."""
         for whole, view, part in self.views:
             if whole.grad is None:
                 whole.grad = torch.zeros_like(whole)
             view.grad = whole.grad[part]  # autograd adds to it in place
-        draws = batch.draws
-        objective = scale.new_zeros(())
+        noised = sample.noised
+        draws, of_blocks = noised.draws, noised.block_weight
+        objective = self.scale.new_zeros(())
         blocks = []
         for model, part, constants in zip(self.models, self.parts, self.constants, strict=True):
             levels = None if draws.levels is None else draws.levels[part]
             own = Draws(draws.eps[part], draws.uniform[part], draws.last, levels)
-            weights = None if batch.block_weight is None else batch.block_weight[part]
+            weights = None if of_blocks is None else of_blocks[part]
             losses = model.losses(
-                batch.inputs, batch.y, own, batch.sample_weight, constants, weights
+                sample.inputs, noised.y, own, noised.sample_weight, constants, weights
             )
-            share = (losses.blocks / scale[part]).sum()
+            share = (losses.blocks / self.scale[part]).sum()
             if part.start == 0:  # the read-out is no block's: it counts once
                 share = share + losses.readout
             share.backward()
