@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, cast
 
 import torch
@@ -38,8 +38,7 @@ STRETCH_NUMBERS = 2**16
 Tape = list[tuple[Any, ...]]
 
 
-def _give(parameter: Tensor | None, grad: Tensor) -> None:
-    assert parameter is not None
+def _give(parameter: Tensor, grad: Tensor) -> None:
     if not parameter.requires_grad:  # a callback may have frozen it
         return
     # Fused optimisers take gradients to lie in memory as parameters do, and do not look.
@@ -57,9 +56,10 @@ class _Thinning:
         x.relu_()
         if mask is not None:
             # Rows that share a mask are looked at as an axis, and it is not written out for each.
-            size = self.dropout.rows_per_mask
-            n_whole, n_others = divmod(x.shape[1], size)
-            x[:, : n_whole * size].unflatten(1, (n_whole, size)).mul_(mask[:, :n_whole, None])
+            (n_blocks, n_rows, width), size = x.shape, self.dropout.rows_per_mask
+            n_whole, n_others = divmod(n_rows, size)
+            whole = x[:, : n_whole * size] if n_others else x
+            whole.view(n_blocks, n_whole, size, width).mul_(mask[:, :n_whole, None])
             if n_others:
                 x[:, n_whole * size :].mul_(mask[:, n_whole:])
         tape.append((x,))
@@ -86,11 +86,17 @@ class _Affine:
     def __init__(self, linear: StackedLinear, norm: nn.Module) -> None:
         self.linear = linear
         self.norm = norm if isinstance(norm, StackedBatchNorm) else None
+        self.look()
+
+    def look(self) -> None:
+        """Find where the parameters are, which takes a module as long as a small product."""
+        self.weight, bias = self.linear.weight, self.linear.bias
+        assert bias is not None
+        self.bias, self.addend = bias, bias.detach()[:, None]
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
-        linear, norm = self.linear, self.norm
-        assert linear.bias is not None
-        out = affine(linear.bias[:, None], x, linear.weight)
+        norm = self.norm
+        out = affine(self.addend, x, self.weight)
         saved: Sequence[Tensor] = ()
         if norm is not None:
             out, mean, var, *saved = normalize(out, norm.weight, norm.bias, norm.eps)
@@ -105,14 +111,14 @@ class _Affine:
             grad, of_gain, of_bias = normalize_gradients(grad, *saved)
             _give(self.norm.weight, of_gain)
             _give(self.norm.bias, of_bias)
-        _give(self.linear.bias, grad.sum(1))
-        _give(self.linear.weight, weight_gradient(x, grad))
+        _give(self.bias, grad.sum(1))
+        _give(self.weight, weight_gradient(x, grad))
         return grad
 
     def of_input(self, grad: Tensor, factor: float) -> Tensor:
         """Gradient with respect to the map's input, of what `backward` gave, times a factor."""
         nothing = grad.new_empty(1, 1, 1)
-        return torch.baddbmm(nothing, grad, self.linear.weight.mT, beta=0.0, alpha=factor)
+        return torch.baddbmm(nothing, grad, self.weight.mT, beta=0.0, alpha=factor)
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,8 @@ class DenseRows:
     """What the head's first product is of, shape (n_blocks, n, n_in)."""
     weight: Tensor
     """Twice what a squared error counts in the objective, shape (n_blocks, n, 1)."""
-    masks: Tensor | None
-    """Of all layers of a block, one after the other; None without dropout."""
+    masks: tuple[Tensor, ...]
+    """Of each layer, a row for some rows of it; none without dropout."""
     noised: Noised | None
     """Where the read-out is trained."""
 
@@ -141,7 +147,7 @@ class _Stretch:
 
     chunk: Noised | None = None
     first: int = 0
-    steps: Sequence[DenseRows] = ()
+    steps: Sequence[tuple[Any, ...]] = ()
     p: float = 0.0
 
     def has(self, batch: Batch) -> bool:
@@ -172,6 +178,8 @@ class DenseStep:
         weight = model.embedding.weight
         #: None where a class is embedded as itself.
         self.table = None if torch.equal(weight, torch.eye(len(weight)).to(weight)) else weight
+        self.of_latents = self.head.latent.weight
+        self.half_scale = 0.5 * scale
         self._stretch = _Stretch()
 
     @staticmethod
@@ -192,6 +200,9 @@ class DenseStep:
     def is_plain(self) -> bool:
         """Whether the networks are as training finds them; else the step is autograd's."""
         modules = [m for part in (self.encoder, self.head) for m in part.modules()]
+        for part in (*self.layers, self.out):  # as it is now
+            part.look()
+        self.of_latents = self.head.latent.weight
         alike = self.encoder.dropout.p == self.head.dropout.p
         return alike and is_plain(modules, self.model.partition.edges.device)
 
@@ -201,10 +212,10 @@ class DenseStep:
         stretch = self._stretch
         if not stretch.has(batch) or stretch.p != self.head.dropout.p:
             stretch = self._stretch = self._prepared(batch)
-        return replace(stretch.steps[batch.number - stretch.first], inputs=batch.inputs)
+        return DenseRows(batch.inputs, *stretch.steps[batch.number - stretch.first])
 
     def _prepared(self, batch: Batch) -> _Stretch:
-        per_step = len(batch) * self.head.latent.weight.shape[1] + sum(self._mask_sizes(len(batch)))
+        per_step = len(batch) * self.of_latents.shape[1] + sum(self._mask_sizes(len(batch)))
         n_steps = max(min(STRETCH_NUMBERS // per_step, len(batch.bounds) - 1 - batch.number), 1)
         noised = batch.noised(n_steps)
         sizes = [b - a for a, b in pairwise(batch.bounds[batch.number :][: n_steps + 1])]
@@ -222,27 +233,26 @@ class DenseStep:
             self._masks(u, sizes),
             strict=True,
         )
-        steps = []
-        for i, part in enumerate(parts):
-            own = replace(batch, number=batch.number + i).noised() if self._reads_labels else None
-            steps.append(DenseRows(batch.inputs, *part, own))
+        of_readout: list[Noised | None] = [None] * n_steps
+        if self.model.trains_readout:
+            numbers = range(batch.number, batch.number + n_steps)
+            of_readout = [replace(batch, number=number).noised() for number in numbers]
+        steps = [(*part, own) for part, own in zip(parts, of_readout, strict=True)]
         return _Stretch(batch.chunk, batch.number, steps, self.head.dropout.p)
-
-    @property
-    def _reads_labels(self) -> bool:
-        return self.model.trains_readout
 
     def _mask_sizes(self, n_rows: int) -> list[int]:
         n_masks = -(-n_rows // self.head.dropout.rows_per_mask)
         return [n_masks * width for width in self.encoder.widths[1:]]
 
-    def _masks(self, like: Tensor, sizes: Sequence[int]) -> Sequence[Tensor | None]:
+    def _masks(self, like: Tensor, sizes: Sequence[int]) -> list[tuple[Tensor, ...]]:
         """Of each step, drawn for all of them at once in the order of one step after another."""
         if self.head.dropout.p == 0.0:
-            return [None] * len(sizes)
-        numbers = [sum(self._mask_sizes(size)) for size in sizes]
-        drawn = self.head.dropout.draw(like, self.model.n_blocks, sum(numbers))
-        return drawn.split(numbers, 1)
+            return [()] * len(sizes)
+        n_blocks, widths = self.model.n_blocks, self.encoder.widths[1:]
+        numbers = [self._mask_sizes(size) for size in sizes]
+        drawn = self.head.dropout.draw(like, n_blocks, sum(map(sum, numbers)))
+        parts = iter(drawn.split(list(chain(*numbers)), 1))
+        return [tuple(next(parts).view(n_blocks, -1, width) for width in widths) for _ in sizes]
 
     @torch.no_grad()
     def backward(self, rows: DenseRows) -> tuple[Tensor, Tensor]:
@@ -254,11 +264,11 @@ class DenseStep:
         if self.table is not None:
             of_p = of_error @ self.table.mT
         self._backward(torch._softmax_backward_data(of_p, p, -1, p.dtype), tape)
-        scaled = 0.5 * (of_error * error).sum((1, 2))
-        objective = scaled.sum()
+        twice = torch.linalg.vecdot(of_error.flatten(1), error.flatten(1))
+        objective = 0.5 * twice.sum()
         if rows.noised is not None:
             objective += self._train_readout(rows.u, rows.noised)
-        return objective, scaled * self.scale
+        return objective, twice * self.half_scale
 
     @torch.enable_grad()
     def _train_readout(self, u: Tensor, noised: Noised) -> Tensor:
@@ -270,28 +280,21 @@ class DenseStep:
         return loss.detach()
 
     def _forward(self, rows: DenseRows, tape: Tape) -> Tensor:
-        masks = self._of_layers(rows)
+        masks = rows.masks or (None,) * len(self.layers)
         dense = self.encoder.dense_inputs(rows.inputs)
         first, *others = self.layers
         hidden = first.forward(dense.expand(self.model.n_blocks, *dense.shape), tape)
         for mask, thinning, layer in zip(masks[:-1], self.thinnings[:-1], others, strict=True):
             hidden = layer.forward(thinning.forward(hidden, mask, tape), tape)
-        hidden.baddbmm_(rows.latents, self.head.latent.weight)
+        hidden.baddbmm_(rows.latents, self.of_latents)
         tape.append((rows.latents,))
         return self.out.forward(self.thinnings[-1].forward(hidden, masks[-1], tape), tape)
-
-    def _of_layers(self, rows: DenseRows) -> list[Tensor | None]:
-        if rows.masks is None:
-            return [None] * len(self.layers)
-        sizes, widths = self._mask_sizes(len(rows)), self.encoder.widths[1:]
-        parts = rows.masks.split(sizes, 1)
-        return [part.unflatten(1, (-1, width)) for part, width in zip(parts, widths, strict=True)]
 
     def _backward(self, grad: Tensor, tape: Tape) -> None:
         *thinnings, last = self.thinnings
         grad = self.out.of_input(self.out.backward(grad, tape), last.factor)
         grad = last.gradient(grad, tape)
-        _give(self.head.latent.weight, weight_gradient(tape.pop()[0], grad))
+        _give(self.of_latents, weight_gradient(tape.pop()[0], grad))
         first, *others = self.layers
         for thinning, layer in zip(reversed(thinnings), reversed(others), strict=True):
             grad = layer.of_input(layer.backward(grad, tape), thinning.factor)

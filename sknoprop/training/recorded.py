@@ -41,24 +41,28 @@ class Step(Protocol):
 
 
 def _tensors(record: Any) -> Iterator[Tensor]:
-    """All tensors of nested dataclasses, in order."""
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if isinstance(value, Tensor):
-            yield value
-        elif is_dataclass(value):
+    """All tensors of nested dataclasses and tuples, in order."""
+    if isinstance(record, Tensor):
+        yield record
+    elif isinstance(record, tuple):
+        for value in record:
             yield from _tensors(value)
+    elif is_dataclass(record):
+        for field in fields(record):
+            yield from _tensors(getattr(record, field.name))
 
 
 def _changed(record: T, change: Callable[[Tensor], Tensor]) -> T:
-    """Nested dataclasses with every tensor changed."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
-    changed = {
-        name: change(value) if isinstance(value, Tensor) else _changed(value, change)
-        for name, value in values.items()
-        if isinstance(value, Tensor) or is_dataclass(value)
-    }
-    return replace(record, **changed)  # type: ignore[type-var]
+    """Nested dataclasses and tuples with every tensor changed."""
+    new: Any = record
+    if isinstance(record, Tensor):
+        new = change(record)
+    elif isinstance(record, tuple):
+        new = tuple(_changed(value, change) for value in record)
+    elif is_dataclass(record) and not isinstance(record, type):
+        values = {field.name: getattr(record, field.name) for field in fields(record)}
+        new = replace(record, **{name: _changed(v, change) for name, v in values.items()})
+    return new
 
 
 @dataclass(frozen=True)
