@@ -159,34 +159,32 @@ def class_flows(
     at_once = max(largest // (n_blocks * n_samples * len(eps) * size), 1)
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
-    flow = None
-    if candidates is not None:
-        shape = n_blocks, n_candidates, n_candidates, n_samples
-        flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).transpose(1, -1)
+    shape = n_blocks, n_candidates, n_candidates, n_samples
+    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).transpose(1, -1)
     for t in levels.unbind(1):
         signal, noise = model.schedule.signal(t), model.schedule.noise(t)
         for start in range(0, n_candidates, at_once):
             part = slice(start, start + at_once)
             shares = latent_shares(rows[:, part], rows, signal, noise, eps).flatten(2, 3)
+            shares = shares.double().mT
             if candidates is not None:
                 level = weight, candidates[:, part], candidates, signal, noise, eps
                 p = model.class_probabilities(features, CandidateLatents(*level), t[:, None, None])
-                assert flow is not None
-                for own, share, answer in zip(flow, shares, p, strict=True):  # as caches are small
-                    own += share.double().mT @ answer.double()
             else:  # for all samples together
                 z = kernel_latents(rows[:, part], signal, noise, eps).flatten(2, 3)
                 p = model.class_probabilities(features, z, t[:, None, None])
-                # (Where both factors are float32 widened, products are exact, and no row's sums
-                # depend on where it stands.)
-                of_all = p.transpose(1, -1).double()  # samples last
-                more = (shares.double().mT @ of_all).transpose(1, -1)
-                flow = more if flow is None else flow.add_(more)
+                # Samples last. (Where both factors are float32 widened, products are exact, and
+                # no row's sums depend on where it stands.)
+                p = p.transpose(1, -1)
+            for own, share, answer in zip(flow, shares, p, strict=True):  # as caches are small
+                if candidates is not None:
+                    own += share @ answer.double()
+                else:
+                    own += (share @ answer.double()).transpose(0, -1)
     # With candidates, probabilities at a latent are given that the class is one of them, or are
     # left as they are, the chain staying where it is instead of going to a class that is none.
     # Either way balance holds between candidates, as each latent has but a factor of its own, and
     # so their stationary law is right up to a factor. Rescaled *rows* would not have it.
-    assert flow is not None
     return flow
 
 
