@@ -72,8 +72,8 @@ plt.show()
 # ahead.
 #
 # When does it pay, then? Measured on two cores: six blocks on 60,000 rows, with hidden layers of
-# 512 units, took 69 s in one process and 38 s with two workers, 1.79 times as fast (1.73 to 2.21
-# in three trials); of 128 units 1.42 times (``python benchmarks/workers.py``, see
+# 512 units, took 62 s in one process and 35 s with two workers, 1.79 times as fast (1.78 to 1.87
+# in three trials); of 128 units 1.55 times (``python benchmarks/workers.py``, see
 # :doc:`/measurements`). So:
 #
 # - A fit of a few seconds is not worth the workers' start. From some ten seconds on they may pay.
