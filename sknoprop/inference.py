@@ -166,21 +166,18 @@ def class_flows(
         for start in range(0, n_candidates, at_once):
             part = slice(start, start + at_once)
             shares = latent_shares(rows[:, part], rows, signal, noise, eps).flatten(2, 3)
-            shares = shares.double().mT
             if candidates is not None:
                 level = weight, candidates[:, part], candidates, signal, noise, eps
                 p = model.class_probabilities(features, CandidateLatents(*level), t[:, None, None])
-            else:  # for all samples together
+            else:
                 z = kernel_latents(rows[:, part], signal, noise, eps).flatten(2, 3)
                 p = model.class_probabilities(features, z, t[:, None, None])
                 # Samples last. (Where both factors are float32 widened, products are exact, and
                 # no row's sums depend on where it stands.)
                 p = p.transpose(1, -1)
             for own, share, answer in zip(flow, shares, p, strict=True):  # as caches are small
-                if candidates is not None:
-                    own += share @ answer.double()
-                else:
-                    own += (share @ answer.double()).transpose(0, -1)
+                more = share.double().mT @ answer.double()
+                own += more if candidates is not None else more.transpose(0, -1)
     # With candidates, probabilities at a latent are given that the class is one of them, or are
     # left as they are, the chain staying where it is instead of going to a class that is none.
     # Either way balance holds between candidates, as each latent has but a factor of its own, and

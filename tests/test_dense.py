@@ -1,6 +1,7 @@
 """The step whose gradients are written out, against autograd."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -116,8 +117,8 @@ def test_steps_prepared_one_by_one_are_those_prepared_together(variant, readout,
     together = clf.fit(X, y).predict_proba(X)
     prepared, sizes = DenseStep._prepared, []
 
-    def counted(self, batch):
-        stretch = prepared(self, batch)
+    def counted(self, batch, n_steps):
+        stretch = prepared(self, batch, n_steps)
         sizes.append(len(stretch.steps))
         return stretch
 
@@ -140,11 +141,34 @@ def test_a_step_may_be_looked_at_again():
 def test_dropout_may_change_within_an_epoch():
     model, batches = setting("fm")
     step = DenseStep(with_masks(model), model.scale())
+    made = []
+    prepared = step._prepared
+    step._prepared = lambda *args: made.append(args) or prepared(*args)
     for number, batch in enumerate(batches):
         model.encoder.dropout.p = model.head.dropout.p = p = 0.1 * number
         masks = step.take(batch).masks
         assert len(masks) == (0 if number == 0 else len(step.layers))
         assert all(set(mask.unique().tolist()) == {0.0, 1.0 / (1.0 - p)} for mask in masks)
+    assert [n_steps for _, n_steps in made] == [None, 1, 1, 1, 1], "not for many steps each time"
+
+
+def test_rows_of_an_epoch_do_not_outlive_it():
+    """Nor are they pickled with the net, as skorch's checkpoints may."""
+    seen = []
+
+    class Looking(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            seen.append((net.step_, len(net.step_._stretch.steps)))
+            assert not pickle.loads(pickle.dumps(net.step_))._stretch.steps
+
+        def on_epoch_end(self, net, **kwargs):
+            assert not net.step_._stretch.steps
+            assert net.step_._stretch.chunk is None
+
+    X, y = toy_data(60)
+    NoPropClassifier("fm", max_iter=2, callbacks=[Looking()]).fit(X, y)
+    assert all(isinstance(step, DenseStep) and n_steps for step, n_steps in seen)
+    assert seen
 
 
 def test_nothing_outlives_a_step():
@@ -245,7 +269,36 @@ def clip(module):
         weight.register_hook(lambda grad: grad.clamp(-1e-4, 1e-4))
 
 
+def replace(module):
+    """Other parameters, which the optimiser does not know."""
+    for own in (*module.encoder.layers, module.head.out, module.head.latent):
+        for name, parameter in list(own._parameters.items()):
+            if parameter is not None:
+                own._parameters[name] = torch.nn.Parameter(0.9 * parameter.detach())
+
+
+class Clipped(Callback):
+    """Weights and biases kept small after each step, as new tensors; nobody hears of batches."""
+
+    def on_train_begin(self, net, **kwargs):
+        def clip(*args):
+            for parameter in net.module_.parameters():
+                parameter.data = parameter.data.clamp(-0.05, 0.05)
+
+        net.optimizer_.register_step_post_hook(clip)
+
+
+class Stretched(Callback):
+    """An embedding that is no longer one-hot."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        net.module_.embedding.weight.data.mul_(1.1)
+
+
 CALLBACKS = {
+    "parameters are replaced": on_batches(replace),
+    "parameters are clipped": Clipped(),
+    "the embedding is changed": Stretched(),
     "moments are kept": on_batches(lambda module: module.encoder.norms[0].eval()),
     "no dropout": on_batches(lambda module: module.head.dropout.eval()),
     "another dropout in the head": on_batches(

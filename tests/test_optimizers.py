@@ -94,6 +94,16 @@ def scaled(optimizer, step):
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(float(step == 2))
 
 
+def not_fused(optimizer, step):
+    optimizer.param_groups[1]["fused"] = False
+
+
+def other_decay(optimizer, step):
+    """Of Adam and AdamW, which torch makes one of the other by."""
+    if "decoupled_weight_decay" in optimizer.param_groups[1]:  # not before torch 2.5
+        optimizer.param_groups[1]["decoupled_weight_decay"] ^= step >= 2
+
+
 CHANGES = {
     "nothing": {},
     "options": {"eps": 1e-3, "betas": (0.7, 0.8), "weight_decay": 0.2},
@@ -103,6 +113,8 @@ CHANGES = {
     "frozen": {"change": freeze},
     "rate as a tensor": {"change": rate_as_tensor},
     "scaled": {"change": scaled},
+    "not fused": {"change": not_fused},
+    "other decay": {"change": other_decay},
 }
 
 

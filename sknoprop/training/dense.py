@@ -34,6 +34,9 @@ __all__ = ["DenseRows", "DenseStep"]
 #: Numbers that a block takes of the rows of several steps at once, about.
 STRETCH_NUMBERS = 2**16
 
+#: The same on a GPU, where each call costs more and more fits.
+STRETCH_NUMBERS_ON_GPU = 2**20
+
 #: What gradients need of what was computed, the last on top: none of it outlives the step.
 Tape = list[tuple[Any, ...]]
 
@@ -89,14 +92,14 @@ class _Affine:
         self.look()
 
     def look(self) -> None:
-        """Find where the parameters are, which takes a module as long as a small product."""
+        """Find the parameters, which takes a module as long as a small product."""
         self.weight, bias = self.linear.weight, self.linear.bias
         assert bias is not None
-        self.bias, self.addend = bias, bias.detach()[:, None]
+        self.bias = bias
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         norm = self.norm
-        out = affine(self.addend, x, self.weight)
+        out = affine(self.bias.unsqueeze(1), x, self.weight)
         saved: Sequence[Tensor] = ()
         if norm is not None:
             out, mean, var, *saved = normalize(out, norm.weight, norm.bias, norm.eps)
@@ -175,12 +178,25 @@ class DenseStep:
         dropouts = [*[self.encoder.dropout] * (len(self.layers) - 1), self.head.dropout]
         self.thinnings = [_Thinning(dropout) for dropout in dropouts]
         self.out = _Affine(self.head.out, nn.Identity())
-        weight = model.embedding.weight
+        self.half_scale = 0.5 * scale
+        self.look()
+        self.forget()
+
+    def look(self) -> None:
+        """See what a step takes for granted as it is now; before each epoch."""
+        for part in (*self.layers, self.out):
+            part.look()
+        self.of_latents = self.head.latent.weight
+        weight = self.model.embedding.weight
         #: None where a class is embedded as itself.
         self.table = None if torch.equal(weight, torch.eye(len(weight)).to(weight)) else weight
-        self.of_latents = self.head.latent.weight
-        self.half_scale = 0.5 * scale
+
+    def forget(self) -> None:
+        """Let go of rows that were prepared; after each epoch."""
         self._stretch = _Stretch()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_stretch": _Stretch()}  # a callback may pickle the net
 
     @staticmethod
     def takes(model: NoPropModel, batches: Batches) -> bool:
@@ -200,9 +216,6 @@ class DenseStep:
     def is_plain(self) -> bool:
         """Whether the networks are as training finds them; else the step is autograd's."""
         modules = [m for part in (self.encoder, self.head) for m in part.modules()]
-        for part in (*self.layers, self.out):  # as it is now
-            part.look()
-        self.of_latents = self.head.latent.weight
         alike = self.encoder.dropout.p == self.head.dropout.p
         return alike and is_plain(modules, self.model.partition.edges.device)
 
@@ -210,21 +223,28 @@ class DenseStep:
     def take(self, batch: Batch) -> DenseRows:
         """As `AutogradStep.take`. What does not depend on parameters is made for many steps."""
         stretch = self._stretch
-        if not stretch.has(batch) or stretch.p != self.head.dropout.p:
-            stretch = self._stretch = self._prepared(batch)
+        changed = stretch.chunk is batch.chunk and stretch.p != self.head.dropout.p
+        if changed or not stretch.has(batch):
+            # Masks are of one dropout: where it changes from step to step, they are for one.
+            stretch = self._stretch = self._prepared(batch, 1 if changed else None)
         return DenseRows(batch.inputs, *stretch.steps[batch.number - stretch.first])
 
-    def _prepared(self, batch: Batch) -> _Stretch:
-        per_step = len(batch) * self.of_latents.shape[1] + sum(self._mask_sizes(len(batch)))
-        n_steps = max(min(STRETCH_NUMBERS // per_step, len(batch.bounds) - 1 - batch.number), 1)
+    def _n_steps(self, batch: Batch) -> int:
+        of_masks = sum(self._mask_sizes(len(batch))) if self.head.dropout.p > 0.0 else 0
+        per_step = len(batch) * self.of_latents.shape[1] + of_masks
+        most = STRETCH_NUMBERS if batch.chunk.y.device.type == "cpu" else STRETCH_NUMBERS_ON_GPU
+        return max(min(most // per_step, len(batch.bounds) - 1 - batch.number), 1)
+
+    def _prepared(self, batch: Batch, n_steps: int | None = None) -> _Stretch:
+        n_steps = n_steps or self._n_steps(batch)
         noised = batch.noised(n_steps)
         sizes = [b - a for a, b in pairwise(batch.bounds[batch.number :][: n_steps + 1])]
         u, levels, z, position = self.model.latents(noised.y, noised.draws, noised.weight)
         # Of the mean over rows of weight * |p W - u|**2. (A schedule of the user's may compute in
         # double precision.)
-        n_rows = torch.tensor(sizes, device=u.device).repeat_interleave(
-            torch.tensor(sizes, device=u.device), output_size=len(u)
-        )
+        n_rows = u.new_empty(len(u))
+        for own, size in zip(n_rows.split(sizes), sizes, strict=True):
+            own.fill_(size)  # and no number is sent to a GPU, which would have to be waited for
         weight = levels.weight * (2.0 / (n_rows * self.scale[:, None]))[:, :, None]
         parts = zip(
             u.split(sizes),
@@ -237,7 +257,7 @@ class DenseStep:
         if self.model.trains_readout:
             numbers = range(batch.number, batch.number + n_steps)
             of_readout = [replace(batch, number=number).noised() for number in numbers]
-        steps = [(*part, own) for part, own in zip(parts, of_readout, strict=True)]
+        steps = [(*part, noise) for part, noise in zip(parts, of_readout, strict=True)]
         return _Stretch(batch.chunk, batch.number, steps, self.head.dropout.p)
 
     def _mask_sizes(self, n_rows: int) -> list[int]:

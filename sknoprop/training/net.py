@@ -128,7 +128,8 @@ class BlockNet(NeuralNet):
         n_steps = self.max_epochs * len(X.batches)
         self.recorded_: RecordedStep | None = None
         if RecordedStep.takes(self.module_, n_steps):
-            self.recorded_ = RecordedStep(self.step_, self.module_, X.generators["dropout"])
+            masks = [] if isinstance(self.step_, DenseStep) else X.generators["dropout"]
+            self.recorded_ = RecordedStep(self.step_, self.module_, masks)
         self.stopping_ = X.stopping
         self.done_ = False
         self.cycle_ = None
@@ -257,14 +258,18 @@ class BlockNet(NeuralNet):
             if number % look_every == 0 or number == len(batches):
                 self._check_finite(total, blocks, batches, number)
             self.notify("on_batch_end", batch=batch, training=True, **step)
+        if isinstance(self.step_, DenseStep):
+            self.step_.forget()
         n_rows = len(batches.y)
         self._record("train_loss", total.item() / n_rows)
         self.history.record("block_losses", (blocks / self.scale_ / n_rows).tolist())
 
     def _way(self, heard: bool) -> Step:
         """The step of a model as callbacks left it, which may change it again if they are heard."""
-        if isinstance(self.step_, DenseStep) and not self.step_.is_plain():
-            return self.autograd_
+        if isinstance(self.step_, DenseStep):
+            self.step_.look()
+            if not self.step_.is_plain():
+                return self.autograd_
         if self.recorded_ is None or heard:
             return self.step_
         if torch.is_anomaly_enabled() or not is_plain(self.module_.modules(), self.scale_.device):

@@ -33,9 +33,14 @@ EVERYONES = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
 UNUSUAL = ("amsgrad", "maximize", "capturable", "differentiable")
 
 
-def _columns(optimizer: Any, group: dict[str, Any]) -> list[list[Tensor]] | None:
+def _columns(
+    optimizer: Any, kind: type[torch.optim.Optimizer], group: dict[str, Any]
+) -> list[list[Tensor]] | None:
     """Parameters, gradients, both moments and numbers of steps; None if torch's step must look."""
     if not group["fused"] or isinstance(group["lr"], Tensor) or any(group[o] for o in UNUSUAL):
+        return None
+    decoupled = kind is torch.optim.AdamW
+    if group.get("decoupled_weight_decay", decoupled) != decoupled:
         return None
     rows = []
     for parameter in group["params"]:
@@ -58,7 +63,7 @@ def _quick(kind: type[torch.optim.Optimizer], step: Any) -> Any:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = [_columns(self, group) for group in self.param_groups]
+        found = [_columns(self, kind, group) for group in self.param_groups]
         usual = [columns for columns in found if columns is not None]
         if hasattr(self, "grad_scale") or len(usual) < len(found):
             step(self)
