@@ -49,6 +49,12 @@ def _give(parameter: Tensor, grad: Tensor) -> None:
     parameter.grad = grad if parameter.grad is None else parameter.grad + grad
 
 
+def _is_identity(matrix: Tensor) -> bool:
+    n = len(matrix)  # and there is no room for another, if it is large
+    ones = matrix.shape[1] == n and bool((matrix.diagonal() == 1.0).all())
+    return ones and int(matrix.count_nonzero()) == n
+
+
 class _Thinning:
     """ReLU and dropout, in place."""
 
@@ -187,9 +193,10 @@ class DenseStep:
         for part in (*self.layers, self.out):
             part.look()
         self.of_latents = self.head.latent.weight
-        weight = self.model.embedding.weight
-        #: None where a class is embedded as itself.
-        self.table = None if torch.equal(weight, torch.eye(len(weight)).to(weight)) else weight
+        #: Embeddings of the classes; None where a class is embedded as itself.
+        self.table: Tensor | None = self.model.embedding.weight
+        if _is_identity(self.table):
+            self.table = None
 
     def forget(self) -> None:
         """Let go of rows that were prepared; after each epoch."""
