@@ -52,7 +52,7 @@ def test_uninformative_inputs_give_the_class_frequencies(variant):
     """With nothing to go by, the best answer is the prior; a leaked label would show."""
     y = np.repeat([0, 1, 2], [240, 120, 40])
     X = np.zeros((400, 3))
-    clf = NoPropClassifier(variant, n_draws=64, random_state=0).fit(X, y)
+    clf = NoPropClassifier(variant, n_draws=64, max_iter=40, random_state=0).fit(X, y)
     # 64 trajectories are 64 draws of a class; kernels average probabilities.
     for inference, tolerance in (("kernel", 0.04), ("trajectory", 0.15)):
         proba = clf.set_params(inference=inference).predict_proba(np.zeros((2, 3)))
@@ -139,7 +139,7 @@ def test_samplers_hold_at_any_number_of_steps(fitted, digits):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_papers_settings_learn(variant, digits):
     X_train, X_test, y_train, y_test = digits
-    epochs = {"dt": 5, "ct": 50, "fm": 20}[variant]
+    epochs = {"dt": 5, "ct": 40, "fm": 20}[variant]
     params = paper_parameters(variant) | {"max_iter": epochs, "random_state": 0}
     if variant != "dt":
         params["n_steps"] = 50  # as good as a thousand
