@@ -34,7 +34,7 @@ __all__ = ["DenseRows", "DenseStep"]
 #: Numbers that a block takes of the rows of several steps at once, about.
 STRETCH_NUMBERS = 2**16
 
-#: The same on a GPU, where each call costs more and more fits.
+#: The same on a GPU, which waits for each call longer than for what it does.
 STRETCH_NUMBERS_ON_GPU = 2**20
 
 #: What gradients need of what was computed, the last on top: none of it outlives the step.
@@ -226,7 +226,6 @@ class DenseStep:
         alike = self.encoder.dropout.p == self.head.dropout.p
         return alike and is_plain(modules, self.model.partition.edges.device)
 
-    @torch.no_grad()
     def take(self, batch: Batch) -> DenseRows:
         """As `AutogradStep.take`. What does not depend on parameters is made for many steps."""
         stretch = self._stretch
@@ -242,6 +241,7 @@ class DenseStep:
         most = STRETCH_NUMBERS if batch.chunk.y.device.type == "cpu" else STRETCH_NUMBERS_ON_GPU
         return max(min(most // per_step, len(batch.bounds) - 1 - batch.number), 1)
 
+    @torch.no_grad()
     def _prepared(self, batch: Batch, n_steps: int | None = None) -> _Stretch:
         n_steps = n_steps or self._n_steps(batch)
         noised = batch.noised(n_steps)
