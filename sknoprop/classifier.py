@@ -46,11 +46,10 @@ from sknoprop.fitting import (
 from sknoprop.growing import grown
 from sknoprop.inference import (
     block_kernels,
+    features_of,
     kernel_probabilities,
     rows_at_once,
-    sampling_times,
-    trajectory_probabilities,
-    trajectory_steps,
+    rows_encoded_at_once,
 )
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
@@ -65,6 +64,12 @@ from sknoprop.persistence import (
 from sknoprop.samplers import SAMPLERS
 from sknoprop.training import Trained
 from sknoprop.training.seeds import Seeds
+from sknoprop.trajectories import (
+    rows_of_trajectories,
+    sampling_times,
+    trajectory_probabilities,
+    trajectory_steps,
+)
 
 __all__ = ["NoPropClassifier", "Trajectories"]
 
@@ -856,7 +861,8 @@ default="auto"
         >>> kernel.shape, bool((abs(kernel.sum(axis=-1) - 1) < 1e-4).all())
         ((3, 150, 3, 3), True)
         """
-        return self._by_rows(self._check(X), block_kernels, n_candidates=len(self.classes_))
+        size = rows_at_once(self.blocks_, plain(self.n_draws), len(self.classes_))
+        return self._by_rows(self._check(X), block_kernels, size)
 
     def predict_disagreement(self, X):
         """How much the blocks' estimates differ for each row.
@@ -918,13 +924,17 @@ default="auto"
         """
         X = self._check(X)
         times, run = self._sampling()
-        steps = self._by_rows(X, partial(run, trajectory_steps), n_candidates=1)
+        model, n_draws = self.blocks_, plain(self.n_draws)
+        kept = len(times) * n_draws * sum(model.embedding.weight.shape)
+        size = rows_of_trajectories(model, n_draws, max(kept, X.shape[1]))
+        steps = self._by_rows(X, partial(run, trajectory_steps), size)
         latents, probabilities = np.split(steps, [self.embedding_.shape[1]], axis=-1)
         return Trajectories(times.numpy(), latents, probabilities)
 
     def _trajectories(self, X: np.ndarray) -> np.ndarray:
         _, run = self._sampling()
-        return self._by_rows(X, partial(run, trajectory_probabilities), n_candidates=1)
+        size = rows_of_trajectories(self.blocks_, plain(self.n_draws), X.shape[1])
+        return self._by_rows(X, partial(run, trajectory_probabilities), size)
 
     def _sampling(self) -> tuple[Tensor, Callable[..., Tensor]]:
         """Times of a trajectory, and how to run one of the functions along it."""
@@ -950,31 +960,30 @@ default="auto"
         self,
         X: np.ndarray,
         function: Callable[[Any, Tensor, Tensor], Tensor],
-        n_candidates: int | None = None,
+        at_once: int | None = None,
     ) -> np.ndarray:
         """Apply a function of model, features and draws to all rows, a bounded number at a time.
 
-        Its result has rows on the second axis. `X` has been checked.
+        That of `rows_at_once` by default. The result has rows on the second axis. `X` has been
+        checked.
         """
         model = self.blocks_
         weight = model.embedding.weight
         n_draws = plain(self.n_draws)
         eps = prediction_draws(model, n_draws, self._seed)
+        at_once = at_once or rows_at_once(model, n_draws)
 
         @torch.no_grad()
         def run(size: int) -> np.ndarray:
             parts = []
+            n_encoded = min(rows_encoded_at_once(model), at_once) * size // at_once
             for rows in tensors(X, size, weight.device):
-                # The last rows are filled up, so that all products are of one shape and a row's
-                # result does not depend on how many rows are predicted with it.
-                padding = (0, 0, 0, size - len(rows))
-                inputs = model.encoder.prepare(torch.nn.functional.pad(rows, padding))
-                result = function(model, model.encoder(inputs), eps)
+                features = features_of(model, rows, size, max(n_encoded, 1))
+                result = function(model, features, eps)
                 parts.append(result[:, : len(rows)].double().cpu())
             return torch.cat(parts, dim=1).numpy()
 
-        size = rows_at_once(model, n_draws, n_candidates)
-        result = halved_until_it_fits(run, size, f"a lower n_draws (now {n_draws})")
+        result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})")
         finite = np.isfinite(result).all(axis=(0, *range(2, result.ndim)))
         if not finite.all():
             raise ValueError(

@@ -1,12 +1,11 @@
-"""Prediction: class kernels of all blocks, or the paper's trajectories.
+"""Prediction by the class kernels of all blocks.
 
-Features of the input are computed once a row and reused for every level, class, draw and step.
+Features of the input are computed once a row and reused for every level, class and draw.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,8 +19,6 @@ from sknoprop.kernels import (
 )
 from sknoprop.model import NoPropModel
 from sknoprop.networks.latents import CandidateLatents
-from sknoprop.networks.stacked import take_blocks
-from sknoprop.samplers import Sampler, integrate
 
 __all__ = [
     "MAX_CANDIDATES",
@@ -29,12 +26,12 @@ __all__ = [
     "block_kernels",
     "candidate_classes",
     "class_flows",
+    "features_of",
     "kernel_levels",
     "kernel_probabilities",
     "rows_at_once",
-    "sampling_times",
-    "trajectory_probabilities",
-    "trajectory_steps",
+    "rows_encoded_at_once",
+    "rows_within_bounds",
 ]
 
 #: With more classes than this, kernels are built over each row's likeliest ones.
@@ -63,8 +60,8 @@ def _bounds(device: torch.device) -> tuple[int, int]:
     return memory // BYTES_OF_GPU_A_NUMBER, MOST_ROWS_ON_GPU
 
 
-def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = None) -> int:
-    """Rows whose probabilities are computed together.
+def rows_within_bounds(model: NoPropModel, numbers: int, most: int | None = None) -> int:
+    """Rows that are worked on together, if an array has so many numbers for each.
 
     A power of two that depends on the model, its device and the method and never on the data:
     products of matrices of one shape round alike, so a row's prediction does not change with the
@@ -73,10 +70,35 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     Parameters
     ----------
     model : NoPropModel
+    numbers : int
+        Of the largest array, for each row.
+    most : int, optional
+        Rows at most, on a GPU.
+    """
+    device = model.embedding.weight.device
+    largest, most_rows = _bounds(device)
+    if most is not None and device.type == "cuda":
+        most_rows = most
+    size = int(2 ** math.floor(math.log2(min(max(largest // numbers, 1), most_rows))))
+    # Of two rows the second may be rounded otherwise than the first would be in its place.
+    return 1 if size == 2 else size
+
+
+def rows_encoded_at_once(model: NoPropModel) -> int:
+    """Rows whose features are computed together, of `rows_within_bounds`."""
+    return rows_within_bounds(model, model.n_blocks * model.encoder.largest)
+
+
+def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = None) -> int:
+    """Rows whose kernels are computed together, of `rows_within_bounds`.
+
+    Parameters
+    ----------
+    model : NoPropModel
     n_draws : int
     n_candidates : int, optional
         Classes in a row's kernel, with latents of the row's own; by default as many as
-        `kernel_probabilities` takes, with latents that rows share if it can be. 1 for trajectories.
+        `kernel_probabilities` takes, with latents that rows share if it can be.
     """
     n_classes, dim = model.embedding.weight.shape
     own, many = n_candidates is not None, n_classes > MAX_CANDIDATES
@@ -89,11 +111,34 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     numbers = model.n_blocks * of_block
     if many and not own:  # the first pass looks at all classes, and each row has embeddings
         numbers = max(numbers, model.n_blocks * n_draws * n_classes, MAX_CANDIDATES * dim)
-    largest, most_rows = _bounds(model.embedding.weight.device)
-    bound = min(max(largest // numbers, 1), most_rows)
-    size = int(2 ** math.floor(math.log2(bound)))
-    # Of two rows the second may be rounded otherwise than the first would be in its place.
-    return 1 if size == 2 else size
+    return rows_within_bounds(model, numbers)
+
+
+def features_of(model: NoPropModel, rows: Tensor, size: int, at_once: int) -> Tensor:
+    """Features of some rows, filled up with zeros.
+
+    All products are then of one shape, and a row's result does not depend on how many rows are
+    predicted with it.
+
+    Parameters
+    ----------
+    model : NoPropModel
+    rows : Tensor of shape (n_samples, n_features)
+    size : int
+        Rows of the result, `n_samples` or more.
+    at_once : int
+        Rows that are encoded together; `size` is a multiple of it.
+
+    Returns
+    -------
+    Tensor of shape (n_blocks, size, width)
+    """
+    parts = []
+    for part in rows.split(at_once):
+        padded = torch.nn.functional.pad(part, (0, 0, 0, at_once - len(part)))
+        parts.append(model.encoder(model.encoder.prepare(padded)))
+    features = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    return torch.nn.functional.pad(features, (0, 0, 0, size - features.shape[1]))
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -229,115 +274,3 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
     # that would be the end of some rows.
     by_class = p.transpose(1, -1).contiguous().transpose(1, -1)
     return tempered(by_class, model.temperature)
-
-
-def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:
-    """Times of a trajectory of `n_steps` steps, from 0 to the horizon.
-
-    For blocks that own single levels these are among the levels, by default and at most all of
-    them: between its level and the next a block could but repeat its estimate, and a step taken
-    in parts with one estimate is the same step (posteriors compose). Else they are evenly spaced
-    in progress, by default 40 steps.
-
-    Returns
-    -------
-    Tensor of shape (n_steps + 1,)
-    """
-    end = torch.tensor([model.path.horizon], dtype=model.partition.edges.dtype)
-    if model.variant.single_level:
-        levels = model.partition.span.start.cpu()
-        n_steps = len(levels) if n_steps is None else min(n_steps, len(levels))
-        return torch.cat([levels[(torch.arange(n_steps) * len(levels)) // n_steps], end])
-    n_steps = 40 if n_steps is None else n_steps
-    progress = torch.arange(n_steps, device=model.partition.edges.device) / n_steps
-    return torch.cat([model.partition.time_at(progress).cpu(), end])
-
-
-class _Denoiser:
-    """``u_hat(z, t)`` of the block that owns t; keeps the class probabilities it is made of."""
-
-    def __init__(self, model: NoPropModel, features: Tensor) -> None:
-        self.model = model
-        self.features = features
-        self.heads = [take_blocks(model.head, slice(i, i + 1)) for i in range(model.n_blocks)]
-        #: What was last made of a latent at each time: shape (n_samples, n_draws, n_classes).
-        self.made: dict[float, Tensor] = {}
-
-    def __call__(self, z: Tensor, t: Tensor) -> Tensor:
-        model = self.model
-        block = model.partition.owner(float(t))
-        own = slice(block, block + 1)
-        position = model.position(t.view(1, 1, 1), own)
-        logits = self.heads[block](self.features[own], z[None], position)[0]
-        arguments = (logits, z, t.view(1), model.embedding.weight, model.schedule)
-        self.made[float(t)] = model.parameterization.probabilities(*arguments)
-        return model.parameterization.label(*arguments)
-
-
-def _latents(
-    denoise: _Denoiser, sampler: Sampler, times: Tensor, noise: Tensor
-) -> tuple[Tensor, Iterator[Tensor]]:
-    """The first latent of each trajectory, and the latents after each step."""
-    start = noise[0].expand(denoise.features.shape[1], -1, -1)
-    steps = noise[1:] if sampler.stochastic else None
-    schedule = denoise.model.schedule
-    return start, integrate(sampler, denoise, schedule, start, times.to(noise), steps)
-
-
-def trajectory_probabilities(
-    model: NoPropModel, features: Tensor, sampler: Sampler, times: Tensor, noise: Tensor
-) -> Iterator[Tensor]:
-    """Class probabilities along the paper's trajectories, averaged over draws.
-
-    Parameters
-    ----------
-    model : NoPropModel
-    features : Tensor of shape (n_blocks, n_samples, width)
-    sampler : Sampler
-    times : Tensor of shape (n_steps + 1,)
-    noise : Tensor of shape (n_steps + 1, n_draws, embedding_dim)
-        The first latent, then the noise of each step, shared by all rows.
-
-    Yields
-    ------
-    Tensor of shape (n_samples, n_classes), float64
-        After each block that takes a step: the mean of what blocks made of the latents so far;
-        after the last one, where the model has a read-out of latents: that of the last latent.
-    """
-    denoise = _Denoiser(model, features)
-    owners = [model.partition.owner(float(t)) for t in times[:-1]]
-    _, latents = _latents(denoise, sampler, times, noise)
-    total = torch.zeros((), dtype=torch.float64, device=noise.device)
-    for k, z in enumerate(latents):
-        # What counts is what was made of the latent at the start of the step: Heun's method asks
-        # at its end too, of a latent that is then left.
-        total = total + denoise.made.pop(float(times[k].to(noise))).mean(1).double()
-        is_last = k == len(owners) - 1
-        if is_last and model.readout.reads_latent:
-            logits = model.readout.predict(z, model.embedding.weight)
-            yield torch.softmax(logits.double(), -1).mean(1)
-        elif is_last or owners[k + 1] != owners[k]:
-            yield total / total.sum(-1, keepdim=True)
-
-
-def trajectory_steps(
-    model: NoPropModel, features: Tensor, sampler: Sampler, times: Tensor, noise: Tensor
-) -> Iterator[Tensor]:
-    """Latents of the paper's trajectories, and what blocks make of them, at each time.
-
-    Parameters are those of `trajectory_probabilities`.
-
-    Yields
-    ------
-    Tensor of shape (n_samples, n_draws, embedding_dim + n_classes), float64
-        The latent, then the class probabilities that the block owning the time reads off it;
-        at the last time those of the read-out.
-    """
-    denoise = _Denoiser(model, features)
-    start, following = _latents(denoise, sampler, times, noise)
-    latents = [start, *following]
-    for z, t in zip(latents[:-1], times.to(noise)[:-1], strict=True):
-        denoise(z, t)
-        yield torch.cat([z, denoise.made[float(t)]], -1).double()
-    logits = model.readout.predict(latents[-1], model.embedding.weight)
-    yield torch.cat([latents[-1].double(), torch.softmax(logits.double(), -1)], -1)

@@ -124,6 +124,29 @@ class Parameterization(ABC):
         """
 
     @abstractmethod
+    def label_and_probabilities(
+        self, logits: Tensor, z: Tensor, t: Tensor, weight: Tensor, schedule: Schedule
+    ) -> tuple[Tensor, Tensor]:
+        """What `label` and `probabilities` give, of which one is made of the other.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (..., n_classes)
+        z : Tensor of shape (..., embedding_dim)
+            Latents.
+        t : Tensor of shape (..., 1) or ()
+            Their times.
+        weight : Tensor of shape (n_classes, embedding_dim)
+            Class embeddings.
+        schedule : Schedule
+
+        Returns
+        -------
+        label : Tensor of shape (..., embedding_dim)
+        probabilities : Tensor of shape (..., n_classes)
+        """
+
+    @abstractmethod
     def error(
         self,
         logits: Tensor,
@@ -193,6 +216,10 @@ class LabelParameterization(Parameterization):
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return softmax(logits)
 
+    def label_and_probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
+        p = torch.softmax(logits, -1)
+        return p @ weight, p
+
     def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         return torch.softmax(logits, -1) @ weight - u
 
@@ -226,8 +253,11 @@ class VelocityParameterization(Parameterization):
         return schedule.noise(t) * (logits @ weight) - noise_rate * z
 
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
+        return self.label_and_probabilities(logits, z, t, weight, schedule)[1]
+
+    def label_and_probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         label = self.label(logits, z, t, weight, schedule)
-        return project_to_simplex(label @ torch.linalg.pinv(weight))
+        return label, project_to_simplex(label @ torch.linalg.pinv(weight))
 
     def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         signal_rate, noise_rate = schedule.velocity_coefficients(t)

@@ -127,12 +127,13 @@ class Partition(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> from sknoprop.partition import Partition
     >>> partition = Partition.uniform(4)
     >>> partition.edges
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
-    >>> partition.owner(0.6)
-    2
+    >>> partition.owner(torch.tensor([0.6, 1.0]))
+    tensor([2, 3])
     """
 
     times: Tensor
@@ -278,20 +279,19 @@ class Partition(nn.Module):
         grid = torch.linspace(0.0, 1.0, len(self.times), device=self.times.device)
         return interpolate(progress.to(self.times.dtype), grid.to(self.times.dtype), self.times)
 
-    def owner(self, t: float) -> int:
+    def owner(self, t: Tensor) -> Tensor:
         """Block that owns a time; the last one serves all times after its own.
 
         Parameters
         ----------
-        t : float
+        t : Tensor of shape (...)
 
         Returns
         -------
-        int
+        Tensor of shape (...), int64
             From 0 on.
         """
-        inner = self.edges[1:-1].contiguous()
-        return int(torch.searchsorted(inner, inner.new_tensor(t), right=True))
+        return torch.searchsorted(self.edges[1:-1].contiguous(), t.contiguous(), right=True)
 
     def midpoints(self, n_levels: int = 1) -> Tensor:
         """Times in the middle of each block's progress, or of equal parts of it.

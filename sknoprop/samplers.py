@@ -119,8 +119,8 @@ def velocity(schedule: Schedule, z: Tensor, label: Tensor, t: Tensor) -> Tensor:
     tensor([2., 0.])
     """
     signal_rate, noise_rate = schedule.velocity_coefficients(t)
-    eps = (z - schedule.signal(t) * label) / schedule.noise(t)
-    return signal_rate * label + noise_rate * eps
+    rate = noise_rate / schedule.noise(t)
+    return (signal_rate - rate * schedule.signal(t)) * label + rate * z
 
 
 class Sampler(ABC):
@@ -198,9 +198,9 @@ class ProbabilityFlowSampler(Sampler):
     """
 
     def step(self, denoise, schedule, z, t, s, eps):  # type: ignore[no-untyped-def]
-        label = denoise(z, t)
-        noise = (z - schedule.signal(t) * label) / schedule.noise(t)
-        return schedule.signal(s) * label + schedule.noise(s) * noise
+        # Numbers first: fewer operations on latents.
+        kept = schedule.noise(s) / schedule.noise(t)
+        return (schedule.signal(s) - kept * schedule.signal(t)) * denoise(z, t) + kept * z
 
 
 class EulerSampler(Sampler):

@@ -12,7 +12,9 @@ from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
 from sknoprop.inference import rows_at_once
+from sknoprop.samplers import SAMPLERS
 from sknoprop.training import net, recorded
+from sknoprop.trajectories import sampling_times, trajectory_probabilities
 from tests.models import toy_data
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -236,6 +238,31 @@ def test_more_rows_are_predicted_at_once_than_on_a_cpu():
     model = NoPropClassifier(**SMALL).fit(X, y).blocks_
     here = rows_at_once(model, 2)
     assert here > 4 * rows_at_once(model.cpu(), 2)
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS])
+@pytest.mark.parametrize("variant", ["ct", "fm"])
+def test_no_step_of_a_trajectory_is_waited_for(variant, sampler):
+    X, y = toy_data(40)
+    clf = NoPropClassifier(**SMALL | {"variant": variant}).fit(X, y)
+    model = clf.blocks_
+    times = sampling_times(model, 6)
+    noise = torch.randn(7, 2, model.embedding.dim, device="cuda")
+    with torch.no_grad():
+        rows = model.encoder.prepare(torch.tensor(X, dtype=torch.float32, device="cuda"))
+        features = model.encoder(rows)
+        along = features, SAMPLERS[sampler](), times, noise
+        expected = list(trajectory_probabilities(model, *along))
+        stages = trajectory_probabilities(model, *along)
+        found = [next(stages)]  # what is prepared for all steps may be waited for
+        with warnings.catch_warnings():  # that it is a prototype
+            warnings.simplefilter("ignore", UserWarning)
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            found += stages
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_nothing_of_the_steps_is_kept(counted):

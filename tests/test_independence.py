@@ -156,6 +156,7 @@ LAYERS = [
     {"variants"},
     {"model"},
     {"inference"},
+    {"trajectories"},
     {"training"},
     {"_parameters", "calibrating", "parallel", "presets"},
     {"_inputs", "_weights"},

@@ -6,7 +6,6 @@ import torch
 from scipy.stats import multivariate_normal
 
 from sknoprop import NoPropClassifier
-from sknoprop.inference import sampling_times, trajectory_probabilities
 from sknoprop.readouts import (
     LinearReadout,
     NearestReadout,
@@ -14,6 +13,7 @@ from sknoprop.readouts import (
     gaussian_class_logits,
 )
 from sknoprop.samplers import EulerSampler
+from sknoprop.trajectories import sampling_times, trajectory_probabilities
 from tests.models import toy_data, toy_draws, toy_model
 
 WEIGHT = torch.tensor([[1.0, 0.5], [-1.0, 2.0], [0.0, 0.0]], dtype=torch.float64)

@@ -25,7 +25,7 @@ def affine(addend: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     -------
     Tensor of shape (n_blocks, n, n_out)
     """
-    if weight.shape[-1] >= NARROW:
+    if weight.shape[-1] >= NARROW or weight.device.type != "cpu":
         return torch.baddbmm(addend, x, weight)
     # A result with its long side last comes several times faster on a CPU.
     return torch.baddbmm(addend.mT, weight.mT.contiguous(), x.mT).mT.contiguous()
@@ -83,8 +83,9 @@ def stacked_product(x: Tensor, weight: Tensor, addend: Tensor | None = None) -> 
     # One product a block, also where all have the same input: a single wide product is not
     # faster, and what it gives has to be put in order of blocks, and its gradient back.
     rows = x.expand(n_blocks, -1, -1) if x.dim() == 2 else x.reshape(n_blocks, -1, n_in)
-    if addend is None:
-        addend = weight.new_zeros(1, 1, 1)
-    product = _Narrow.apply if n_out < NARROW else torch.baddbmm
-    out = product(addend, rows, weight)
+    if n_out < NARROW:
+        product = _Narrow.apply if torch.is_grad_enabled() else affine
+        out = product(weight.new_zeros(1, 1, 1) if addend is None else addend, rows, weight)
+    else:
+        out = torch.bmm(rows, weight) if addend is None else torch.baddbmm(addend, rows, weight)
     return out if x.dim() <= 3 else out.view(*x.shape[:-1], n_out)
