@@ -159,6 +159,37 @@ def live_objects():
     }
 
 
+def n_of_torch():
+    return sum(issubclass(type(o), torch.nn.Module | torch.Tensor) for o in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"variant": "fm", "embedding": "learned", "calibrate": True},
+        {"early_stopping": True, "optimizer": "sgd"},
+        {"blocks_at_once": 1},
+        {"n_jobs": 2},
+        {"image_shape": (1, 4, 4), "encoder": "cnn"},
+    ],
+    ids=["plain", "learned", "stopping", "slices", "workers", "images"],
+)
+def test_what_a_fit_took_goes_with_it(params):
+    """And not when garbage is collected next: on a GPU memory may have run out by then."""
+    X, y = toy_data(60, n_features=16)
+    clf = NoPropClassifier(**SMALL | params).fit(X, y)
+    gc.collect()
+    gc.disable()
+    try:
+        before = n_of_torch()
+        clf.fit(X, y).predict_proba(X)
+        clf.set_params(inference="trajectory").predict_proba(X)
+        assert n_of_torch() <= before
+    finally:
+        gc.enable()
+
+
 def test_many_fits_leave_nothing_behind():
     X, y = toy_data(60)
     clf = NoPropClassifier(**SMALL)

@@ -89,8 +89,8 @@ def test_more_rows_step_together_than_are_encoded_together(monkeypatch):
     """What an encoder makes of images is large, and a step has a price of its own."""
     X, y = load_digits(return_X_y=True)
     X, y = X[:90].reshape(-1, 1, 8, 8), y[:90]
-    options = {"encoder": "cnn", "inference": "trajectory", "max_iter": 1, "random_state": 0}
-    clf = NoPropClassifier("fm", **options, n_blocks=2, n_steps=4).fit(X, y)
+    options = {"encoder": "cnn", "inference": "trajectory", "device": "cpu", "random_state": 0}
+    clf = NoPropClassifier("fm", **options, n_blocks=2, n_steps=4, max_iter=1).fit(X, y)
     expected = clf.predict_proba(X)
     model = clf.blocks_
     monkeypatch.setattr(

@@ -25,7 +25,9 @@ class TrainingState:
     Parameters
     ----------
     net : NeuralNet
-        Initialised; `cycle_` is its schedule of step sizes, or None.
+        Initialised; `cycle_` is its schedule of step sizes, or None; with `keep_interrupted_` what
+        was learnt is kept. It has this state, and so is not held by it: what training takes on a
+        GPU would stay until the next collection of garbage.
     stopping : Stopping or None
     generators : mapping of str to sequence of torch.Generator
         All that training draws from, by purpose.
@@ -37,10 +39,13 @@ class TrainingState:
         stopping: Stopping | None,
         generators: Mapping[str, Sequence[torch.Generator]],
     ) -> None:
-        self.net = net
+        self.history = net.history_
+        self.optimizer = net.optimizer_
+        self.cycle = net.cycle_
+        self.keeps = net.keep_interrupted_
         self.stopping = stopping
         self.generators = generators
-        self._first = len(net.history)
+        self._first = len(self.history)
         self._tensors = net.module_.state_dict()
         self._kept: dict[str, Any] = {}
         self._n_kept: int | None = self._first
@@ -48,14 +53,14 @@ class TrainingState:
     @property
     def n_done(self) -> int:
         """Epochs of this training in the history."""
-        return len(self.net.history) - self._first
+        return len(self.history) - self._first
 
     def keep(self) -> None:
         """Remember what has been learnt; at the end of an epoch."""
         # An interrupt while copies are half made finds training itself at the end of an epoch.
         self._n_kept = None
         self._kept = _copied(self._learnt(), self._kept)
-        self._n_kept = len(self.net.history)
+        self._n_kept = len(self.history)
 
     def put_back(self) -> bool:
         """Go back to the end of the last epoch that was kept; False if there is none."""
@@ -63,40 +68,39 @@ class TrainingState:
             return False
         if self._n_kept is not None:
             self._load_learnt(self._kept)
-            del self.net.history_[self._n_kept :]
+            del self.history[self._n_kept :]
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors (which training goes on to change), numbers and strings."""
-        cycle = self.net.cycle_
         return self._learnt() | {
-            "groups": self.net.optimizer_.state_dict()["param_groups"],
-            "cycle": None if cycle is None else cycle.state_dict(),
+            "groups": self.optimizer.state_dict()["param_groups"],
+            "cycle": None if self.cycle is None else self.cycle.state_dict(),
             "generators": {
                 purpose: [generator.get_state() for generator in own]
                 for purpose, own in self.generators.items()
             },
-            "history": self.net.history.to_list(),
+            "history": self.history.to_list(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken, in a training that was begun alike."""
         self._load_learnt(state)
-        optimizer = self.net.optimizer_
-        optimizer.load_state_dict(optimizer.state_dict() | {"param_groups": state["groups"]})
+        options = {"param_groups": state["groups"]}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | options)
         if state["cycle"] is not None:
-            self.net.cycle_.load_state_dict(state["cycle"])
+            self.cycle.load_state_dict(state["cycle"])
         for purpose, own in self.generators.items():
             for generator, numbers in zip(own, state["generators"][purpose], strict=True):
                 generator.set_state(numbers)
-        self.net.history_[:] = state["history"]
-        if self.net.keep_interrupted_:  # who interrupts the next epoch gets what was gone on from
+        self.history[:] = state["history"]
+        if self.keeps:  # who interrupts the next epoch gets what was gone on from
             self.keep()
 
     def _learnt(self) -> dict[str, Any]:
         return {
             "model": self._tensors,
-            "optimizer": self.net.optimizer_.state_dict()["state"],
+            "optimizer": self.optimizer.state_dict()["state"],
             "stopping": None if self.stopping is None else self.stopping.state_dict(),
         }
 
@@ -106,7 +110,7 @@ class TrainingState:
             if kept.shape != tensor.shape:  # a smaller one would be repeated
                 raise ValueError(f"{name} must be of shape {tensor.shape}. Got {kept.shape}.")
             tensor.copy_(kept)
-        resume(self.net.optimizer_, learnt["optimizer"])
+        resume(self.optimizer, learnt["optimizer"])
         if self.stopping is not None:
             self.stopping.load_state_dict(learnt["stopping"])
 
@@ -120,20 +124,21 @@ def resume(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -
 def _copied(value: Any, room: Any = None) -> Any:
     """A copy of nested dictionaries, in the tensors of an earlier copy where they fit."""
     pairs: list[tuple[Tensor, Tensor]] = []
-
-    def copied(value: Any, room: Any) -> Any:
-        if isinstance(value, Tensor):
-            if not isinstance(room, Tensor) or room.shape != value.shape:
-                return value.clone()
-            pairs.append((room, value))
-            return room
-        if isinstance(value, dict):
-            rooms = room if isinstance(room, dict) else {}
-            return {key: copied(own, rooms.get(key)) for key, own in value.items()}
-        return copy.deepcopy(value)
-
-    result = copied(value, room)
+    result = _in_room(value, room, pairs)
     if pairs:  # in one call, which takes two thirds of the time of one for each tensor
         rooms, values = zip(*pairs, strict=True)
         torch._foreach_copy_(list(rooms), list(values))
     return result
+
+
+def _in_room(value: Any, room: Any, pairs: list[tuple[Tensor, Tensor]]) -> Any:
+    """A copy, but for tensors that are yet to be copied to others: these pairs."""
+    if isinstance(value, Tensor):
+        if not isinstance(room, Tensor) or room.shape != value.shape:
+            return value.clone()
+        pairs.append((room, value))
+        return room
+    if isinstance(value, dict):
+        rooms = room if isinstance(room, dict) else {}
+        return {key: _in_room(own, rooms.get(key), pairs) for key, own in value.items()}
+    return copy.deepcopy(value)
