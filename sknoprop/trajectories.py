@@ -29,7 +29,7 @@ __all__ = [
 
 #: Rows whose steps are taken together on a GPU, at most: naming the operations of a step takes as
 #: long as they take with these.
-MOST_ROWS_ON_GPU = 2**14
+MOST_ROWS_ON_GPU = 2**13
 
 
 def rows_of_trajectories(model: NoPropModel, n_draws: int, others: int) -> int:
