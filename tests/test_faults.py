@@ -26,6 +26,7 @@ SMALL = {
     "batch_size": 20,
     "max_iter": 2,
     "random_state": 0,
+    "device": "cpu",  # where each step is looked at
 }
 
 #: Ctrl-Cs at moments nobody chose.

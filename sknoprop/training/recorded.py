@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -90,16 +91,22 @@ class _Recording:
 ONE_AT_A_TIME = threading.Lock()
 
 
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all recordings: products keep work space for each, as long as a process is."""
+    return torch.cuda.Stream(device)
+
+
 @dataclass(frozen=True)
 class _Place:
-    """Where recordings of one step are made: a stream and memory of their own."""
+    """Where recordings of one step are made: a device's stream and memory of their own."""
 
     stream: torch.cuda.Stream
     pool: Any
 
     @classmethod
     def on(cls, device: torch.device) -> _Place:
-        return cls(torch.cuda.Stream(device), torch.cuda.graph_pool_handle())
+        return cls(_stream(device), torch.cuda.graph_pool_handle())
 
     def capture(
         self, run: Callable[[], T], generators: Sequence[torch.Generator]
