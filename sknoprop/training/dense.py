@@ -49,6 +49,10 @@ def _give(parameter: Tensor, grad: Tensor) -> None:
     parameter.grad = grad if parameter.grad is None else parameter.grad + grad
 
 
+def _scaled_product(x: Tensor, weight: Tensor, factor: float) -> Tensor:
+    return torch.baddbmm(x.new_empty(1, 1, 1), x, weight, beta=0.0, alpha=factor)
+
+
 def _is_identity(matrix: Tensor) -> bool:
     n = len(matrix)  # and there is no room for another, if it is large
     ones = matrix.shape[1] == n and bool((matrix.diagonal() == 1.0).all())
@@ -126,8 +130,37 @@ class _Affine:
 
     def of_input(self, grad: Tensor, factor: float) -> Tensor:
         """Gradient with respect to the map's input, of what `backward` gave, times a factor."""
-        nothing = grad.new_empty(1, 1, 1)
-        return torch.baddbmm(nothing, grad, self.weight.mT, beta=0.0, alpha=factor)
+        return _scaled_product(grad, self.weight.mT, factor)
+
+
+class _Output:
+    """The last affine map of each block. Rows come last in what it gives.
+
+    What is done to few numbers of many rows is then done to many next to each other, and products
+    with their long side last come faster.
+    """
+
+    def __init__(self, linear: StackedLinear) -> None:
+        self.linear = linear
+        self.look()
+
+    def look(self) -> None:
+        """As `_Affine.look`."""
+        self.weight, bias = self.linear.weight, self.linear.bias
+        assert bias is not None
+        self.bias = bias
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        """Of `x` of shape (n_blocks, n, width): shape (n_blocks, n_out, n)."""
+        tape.append((x,))
+        return torch.baddbmm(self.bias.unsqueeze(2), self.weight.mT.contiguous(), x.mT)
+
+    def backward(self, grad: Tensor, tape: Tape, factor: float) -> Tensor:
+        """Give the parameters their gradients; the one with respect to `x`, times a factor."""
+        (x,) = tape.pop()
+        _give(self.bias, grad.sum(2))
+        _give(self.weight, torch.bmm(grad, x).mT)
+        return _scaled_product(grad.mT, self.weight.mT, factor)
 
 
 @dataclass(frozen=True)
@@ -136,18 +169,18 @@ class DenseRows:
 
     inputs: Tensor
     u: Tensor
-    """Embeddings of the labels, shape (n, embedding_dim)."""
+    """Embeddings of the labels, shape (embedding_dim, n)."""
     latents: Tensor
     """What the head's first product is of, shape (n_blocks, n, n_in)."""
     weight: Tensor
-    """Twice what a squared error counts in the objective, shape (n_blocks, n, 1)."""
+    """Twice what a squared error counts in the objective, shape (n_blocks, 1, n)."""
     masks: tuple[Tensor, ...]
     """Of each layer, a row for some rows of it; none without dropout."""
     noised: Noised | None
     """Where the read-out is trained."""
 
     def __len__(self) -> int:
-        return len(self.u)
+        return self.latents.shape[1]
 
 
 @dataclass(frozen=True)
@@ -183,15 +216,16 @@ class DenseStep:
         self.layers = [_Affine(cast(StackedLinear, layer), norm) for layer, norm in pairs]
         dropouts = [*[self.encoder.dropout] * (len(self.layers) - 1), self.head.dropout]
         self.thinnings = [_Thinning(dropout) for dropout in dropouts]
-        self.out = _Affine(self.head.out, nn.Identity())
+        self.out = _Output(self.head.out)
         self.half_scale = 0.5 * scale
         self.look()
         self.forget()
 
     def look(self) -> None:
         """See what a step takes for granted as it is now; before each epoch."""
-        for part in (*self.layers, self.out):
-            part.look()
+        for layer in self.layers:
+            layer.look()
+        self.out.look()
         self.of_latents = self.head.latent.weight
         #: Embeddings of the classes; None where a class is embedded as itself.
         self.table: Tensor | None = self.model.embedding.weight
@@ -252,11 +286,11 @@ class DenseStep:
         n_rows = u.new_empty(len(u))
         for own, size in zip(n_rows.split(sizes), sizes, strict=True):
             own.fill_(size)  # and no number is sent to a GPU, which would have to be waited for
-        weight = levels.weight * (2.0 / (n_rows * self.scale[:, None]))[:, :, None]
+        weight = levels.weight.mT * (2.0 / (n_rows * self.scale[:, None]))[:, None]
         parts = zip(
-            u.split(sizes),
+            u.mT.contiguous().split(sizes, 1),
             self.head.rows(z, position).split(sizes, 1),
-            weight.to(u.dtype).split(sizes, 1),
+            weight.to(u.dtype).split(sizes, 2),
             self._masks(u, sizes),
             strict=True,
         )
@@ -285,16 +319,16 @@ class DenseStep:
     def backward(self, rows: DenseRows) -> tuple[Tensor, Tensor]:
         """As `AutogradStep.backward`."""
         tape: Tape = []
-        p = self._forward(rows, tape).softmax(-1)
-        error = (p if self.table is None else p @ self.table) - rows.u
+        p = self._forward(rows, tape).softmax(1)
+        error = (p if self.table is None else self.table.mT @ p) - rows.u
         of_error = of_p = rows.weight * error
         if self.table is not None:
-            of_p = of_error @ self.table.mT
-        self._backward(torch._softmax_backward_data(of_p, p, -1, p.dtype), tape)
+            of_p = self.table @ of_error
+        self._backward(torch._softmax_backward_data(of_p, p, 1, p.dtype), tape)
         twice = torch.linalg.vecdot(of_error.flatten(1), error.flatten(1))
         objective = 0.5 * twice.sum()
         if rows.noised is not None:
-            objective += self._train_readout(rows.u, rows.noised)
+            objective += self._train_readout(rows.u.mT, rows.noised)
         return objective, twice * self.half_scale
 
     @torch.enable_grad()
@@ -319,8 +353,7 @@ class DenseStep:
 
     def _backward(self, grad: Tensor, tape: Tape) -> None:
         *thinnings, last = self.thinnings
-        grad = self.out.of_input(self.out.backward(grad, tape), last.factor)
-        grad = last.gradient(grad, tape)
+        grad = last.gradient(self.out.backward(grad, tape, last.factor), tape)
         _give(self.of_latents, weight_gradient(tape.pop()[0], grad))
         first, *others = self.layers
         for thinning, layer in zip(reversed(thinnings), reversed(others), strict=True):
