@@ -148,7 +148,8 @@ class Sampler(ABC):
         schedule : Schedule
         z : Tensor of shape (..., embedding_dim)
         t, s : Tensor of shape ()
-            Times, ``t < s``.
+            Times, ``t < s``. In predictions they, and what the schedule makes of them, are on the
+            CPU, wherever `z` is: numbers, which a GPU need not be waited for.
         eps : Tensor broadcastable to `z`, or None
             Standard normal noise of this step, for stochastic samplers.
 
