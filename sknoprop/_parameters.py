@@ -153,7 +153,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "callbacks": [list, tuple, None],
     "device": [str, torch.device],
     "dtype": [_Names(set(DTYPES))],
-    "n_jobs": [Integral, None],
+    "n_jobs": [Interval(Integral, None, -1, closed="right"), _ints(), None],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }

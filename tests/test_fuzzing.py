@@ -113,7 +113,8 @@ def values(constraint):
         return st.sampled_from(sorted(constraint.options))
     if hasattr(constraint, "closed"):
         whole = constraint.type.__name__ == "Integral"
-        numbers = range(constraint.left, constraint.left + 4) if whole else REALS
+        least = constraint.right - 3 if constraint.left is None else constraint.left
+        numbers = range(least, least + 4) if whole else REALS
         kinds = [kind for number in numbers for kind in of_kinds(number)]
         return st.sampled_from([kind for kind in kinds if constraint.is_satisfied_by(kind)])
     return st.nothing()

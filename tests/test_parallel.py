@@ -312,7 +312,7 @@ def test_a_killed_worker_costs_time_only(data, monkeypatch, tmp_path):
         ({"callbacks": [Callback()]}, "callbacks follow"),
         ({"callbacks": [PrintLog()]}, "callbacks follow"),
         ({"callbacks": (("bar", EpochBar(4)),)}, "callbacks follow"),
-        ({"n_jobs": 0}, "n_jobs == 0"),
+        ({"n_jobs": 0}, r"'n_jobs'.*an int in the range \(-inf, -1\].*\[1, .*None. Got 0"),
     ],
 )
 def test_what_cannot_be_trained_apart(options, message, data, monkeypatch):
