@@ -79,15 +79,16 @@ class _ScheduleAtTimes(Schedule):
     Parameters
     ----------
     schedule : Schedule
-        Anything that is not a method of `Schedule` is its own.
+        What else it has, beside what `Schedule` has, is found here too.
     times : Tensor of shape (n_times,)
-        On the schedule's device. Values are on the CPU, as times given to it are: numbers to
+        On the schedule's device. Values at one time are on the CPU, as the time is: numbers to
         whatever is computed with them.
     """
 
     def __init__(self, schedule: Schedule, times: Tensor) -> None:
         super().__init__()
         self._own = schedule
+        self.trainable = schedule.trainable
         self._times = times
         self._rows = {t: row for row, t in enumerate(times.tolist())}
         self._tables: dict[str, Any] = {}
@@ -100,17 +101,22 @@ class _ScheduleAtTimes(Schedule):
 
     def _values(self, name: str, t: Tensor) -> tuple[Tensor, ...]:
         values = getattr(self._own, name)(t.to(self._times.device))
-        return tuple(v.cpu() for v in (values if isinstance(values, tuple) else (values,)))
+        values = values if isinstance(values, tuple | list) else (values,)
+        # A schedule of the user's may have a constant, of no shape.
+        return tuple(value.cpu() if value.dim() == 0 else value for value in values)
 
     def _look_up(self, name: str, t: Tensor) -> Any:
-        row = self._rows.get(t.item()) if t.dim() == 0 else None
+        alone = t.dim() == 0 and not t.requires_grad
+        row = self._rows.get(t.item()) if alone else None
         if row is None:  # a sampler's own idea
             found = self._values(name, t)
         else:
             if name not in self._tables:
-                columns = (v.unbind() for v in self._values(name, self._times))
+                values = self._values(name, self._times)
+                columns = (v.expand(len(self._times)).cpu().unbind() for v in values)
                 self._tables[name] = list(zip(*columns, strict=True))
-            found = self._tables[name][row]
+            # Copies: a sampler may compute in place.
+            found = tuple(value.clone() for value in self._tables[name][row])
         return found if len(found) > 1 else found[0]
 
     signal = _tabulated("signal")
@@ -158,6 +164,16 @@ class _Denoiser:
     def owner(self, t: Tensor) -> int:
         """The block that owns one of the trajectory's times."""
         return self._places[float(t)][0]
+
+    def made_at(self, t: Tensor) -> Tensor:
+        """What was made of the latent at the time a step begins."""
+        if float(t) not in self.made:
+            asked = ", ".join(f"{at:.6g}" for at in self.made) or "none"
+            raise ValueError(
+                "A sampler must ask for the label at the time its step begins, from whose latent "
+                f"classes are read: {float(t):.6g}. It asked at {asked}."
+            )
+        return self.made[float(t)]
 
     def __call__(self, z: Tensor, t: Tensor) -> Tensor:
         model = self.model
@@ -211,7 +227,8 @@ def trajectory_probabilities(
     for k, z in enumerate(latents):
         # What counts is what was made of the latent at the start of the step: Heun's method asks
         # at its end too, of a latent that is then left.
-        total = total + denoise.made.pop(float(times[k])).mean(1, dtype=total.dtype)
+        total = total + denoise.made_at(times[k]).mean(1, dtype=total.dtype)
+        denoise.made.clear()
         is_last = k == len(owners) - 1
         if is_last and model.readout.reads_latent:
             logits = model.readout.predict(z, model.embedding.weight)
@@ -239,6 +256,6 @@ def trajectory_steps(
     latents = [start, *following]
     for z, t in zip(latents[:-1], times[:-1], strict=True):
         denoise(z, t)
-        yield torch.cat([z, denoise.made[float(t)]], -1).double()
+        yield torch.cat([z, denoise.made_at(t)], -1).double()
     logits = model.readout.predict(latents[-1], model.embedding.weight)
     yield torch.cat([latents[-1].double(), torch.softmax(logits.double(), -1)], -1)

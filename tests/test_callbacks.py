@@ -100,6 +100,25 @@ def test_a_fit_that_was_cut_off_twice_ends_as_if_it_had_not(case, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+class Fresh(Callback):
+    """Gives the net another optimiser in the middle."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == 3:
+            net._initialize_optimizer()
+
+
+def test_an_optimiser_of_a_callbacks_is_the_one_that_is_gone_on_with(tmp_path):
+    X, y = toy_data(60)
+    options = SMALL | {"learning_rate": "constant", "n_iter_no_change": None, "max_iter": 7}
+    expected = outcome(NoPropClassifier(**options, callbacks=[Fresh()]).fit(X, y))
+    checkpoint = FitCheckpoint(tmp_path / "fit.ckpt")
+    with pytest.raises(RuntimeError, match="cut"):
+        NoPropClassifier(**options, callbacks=[Fresh(), checkpoint, Cut(6)]).fit(X, y)
+    clf = NoPropClassifier(**options, callbacks=[Fresh(), checkpoint]).fit(X, y)
+    assert_same(outcome(clf), expected)
+
+
 class Looking(Callback):
     """Asks the model at each epoch's end, as it then is."""
 

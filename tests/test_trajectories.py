@@ -8,14 +8,40 @@ from sklearn.datasets import load_digits
 from sknoprop import NoPropClassifier
 from sknoprop.inference import rows_encoded_at_once
 from sknoprop.samplers import SAMPLERS, Sampler
-from sknoprop.schedules import CosineSchedule
+from sknoprop.schedules import CosineSchedule, StraightLineSchedule
 from sknoprop.trajectories import (
     rows_of_trajectories,
     sampling_times,
     trajectory_probabilities,
     trajectory_steps,
 )
-from tests.models import toy_model
+from tests.models import toy_data, toy_model
+
+
+class InPlace(Sampler):
+    """The probability flow, changing what the schedule gave, and by slopes it finds itself."""
+
+    def step(self, denoise, schedule, z, t, s, eps):
+        kept = schedule.noise(s)
+        kept.div_(schedule.noise(t))
+        with torch.enable_grad():
+            at = t.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(schedule.log_snr(at), at)
+        ratio = slope / schedule.log_snr_derivative(t)
+        shaped = schedule.signal(t.expand(len(z), 1, 1))
+        return schedule.signal(s) * denoise(z, t) * ratio + kept * (z - shaped * denoise(z, t))
+
+
+class Late(Sampler):
+    def step(self, denoise, schedule, z, t, s, eps):
+        return denoise(z, 0.5 * (t + s))
+
+
+class Constant(StraightLineSchedule):
+    """Where it need not look at the times."""
+
+    def velocity_coefficients(self, t):
+        return [torch.tensor(1.0), torch.tensor(-1.0)]
 
 
 class Midpoint(Sampler):
@@ -63,10 +89,10 @@ def written_out(model, features, sampler, times, noise):
 
 
 @pytest.mark.parametrize("parameterization", ["label", "velocity"])
-@pytest.mark.parametrize("sampler", [*SAMPLERS, "own"])
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "own", "in place"])
 @pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
 def test_what_is_computed_at_once_is_what_each_step_would(variant, sampler, parameterization):
-    sampler = Midpoint() if sampler == "own" else SAMPLERS[sampler]()
+    sampler = (SAMPLERS | {"own": Midpoint, "in place": InPlace})[sampler]()
     options = {"schedule": Own(), "parameterization": parameterization}
     model, inputs, _ = toy_model(n_classes=3, variant=variant, **options)
     with torch.no_grad():
@@ -103,6 +129,21 @@ def test_more_rows_step_together_than_are_encoded_together(monkeypatch):
     np.testing.assert_array_equal(clf.predict_proba(X[::-1])[::-1], found)
     for n in (1, 7, 8, 9, 65):
         np.testing.assert_array_equal(clf.predict_proba(X[:n]), found[:n])
+
+
+def predictions(**params):
+    X, y = toy_data()
+    options = {"n_blocks": 2, "max_iter": 1, "inference": "trajectory", "random_state": 0}
+    return NoPropClassifier("fm", **options | params).fit(X, y).predict_proba(X)
+
+
+def test_a_schedule_may_have_constants():
+    np.testing.assert_allclose(predictions(schedule=Constant()), predictions(), atol=1e-6)
+
+
+def test_a_sampler_that_never_asks_at_the_time_is_told():
+    with pytest.raises(ValueError, match=r"step begins, .*: 0\. It asked at 0\.1"):
+        predictions(sampler=Late())
 
 
 def test_what_is_kept_of_each_row_counts():

@@ -200,7 +200,7 @@ def train(
         )
         net.partial_fit(course, None)
     finally:
-        net.forget_steps()
+        state = net.forget_steps()
         model.products = None
         for dropout in dropouts:
             dropout.generators = None
@@ -212,10 +212,11 @@ def train(
                 callback.close()
     if len(net.history) and "block_losses" not in net.history[-1]:
         net.history_.pop()  # a callback ended training in the middle of an epoch
+    assert state is not None
     unfinished = 0
     if stopping is not None:
         stopping.restore()
-        ended = net.state_.n_done < settings.n_epochs
+        ended = state.n_done < settings.n_epochs
         if stopping.patience is not None and not ended:
             unfinished = int((~stopping.done).sum())
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
@@ -223,7 +224,7 @@ def train(
             "What the last step of training left is not finite: training has diverged. "
             + likely_cause(rows.inputs, rows.sample_weight, settings.learning_rate)
         )
-    interrupted = net.state_.n_done if net.interrupted_ else None
+    interrupted = state.n_done if net.interrupted_ else None
     moments = net.optimizer_.state_dict()["state"]
     return Trained(History(net.history), moments, unfinished, interrupted)
 

@@ -146,11 +146,19 @@ class BlockNet(NeuralNet):
         self.interrupted_ = False
         self.state_ = TrainingState(self, X.stopping, X.generators)
 
-    def forget_steps(self) -> None:
-        """Let go of what training alone needs: on a GPU, recordings have all that steps took."""
+    def forget_steps(self) -> TrainingState | None:
+        """Let go of what training alone needs: on a GPU, recordings have all that steps took.
+
+        Returns
+        -------
+        TrainingState or None
+            Where training stands, if it began. It has this net: would the net have it, too, both
+            would stay until garbage is collected.
+        """
         for name in ("autograd_", "step_", "recorded_", "way_"):
             self.__dict__.pop(name, None)
         self.module_.zero_grad()
+        return self.__dict__.pop("state_", None)
 
     def on_epoch_end(self, net, **kwargs):  # type: ignore[no-untyped-def]
         if self.keep_interrupted_:

@@ -25,9 +25,7 @@ class TrainingState:
     Parameters
     ----------
     net : NeuralNet
-        Initialised; `cycle_` is its schedule of step sizes, or None; with `keep_interrupted_` what
-        was learnt is kept. It has this state, and so is not held by it: what training takes on a
-        GPU would stay until the next collection of garbage.
+        Initialised; `cycle_` is its schedule of step sizes, or None.
     stopping : Stopping or None
     generators : mapping of str to sequence of torch.Generator
         All that training draws from, by purpose.
@@ -39,13 +37,10 @@ class TrainingState:
         stopping: Stopping | None,
         generators: Mapping[str, Sequence[torch.Generator]],
     ) -> None:
-        self.history = net.history_
-        self.optimizer = net.optimizer_
-        self.cycle = net.cycle_
-        self.keeps = net.keep_interrupted_
+        self.net = net
         self.stopping = stopping
         self.generators = generators
-        self._first = len(self.history)
+        self._first = len(net.history)
         self._tensors = net.module_.state_dict()
         self._kept: dict[str, Any] = {}
         self._n_kept: int | None = self._first
@@ -53,14 +48,14 @@ class TrainingState:
     @property
     def n_done(self) -> int:
         """Epochs of this training in the history."""
-        return len(self.history) - self._first
+        return len(self.net.history) - self._first
 
     def keep(self) -> None:
         """Remember what has been learnt; at the end of an epoch."""
         # An interrupt while copies are half made finds training itself at the end of an epoch.
         self._n_kept = None
         self._kept = _copied(self._learnt(), self._kept)
-        self._n_kept = len(self.history)
+        self._n_kept = len(self.net.history)
 
     def put_back(self) -> bool:
         """Go back to the end of the last epoch that was kept; False if there is none."""
@@ -68,39 +63,40 @@ class TrainingState:
             return False
         if self._n_kept is not None:
             self._load_learnt(self._kept)
-            del self.history[self._n_kept :]
+            del self.net.history_[self._n_kept :]
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors (which training goes on to change), numbers and strings."""
+        cycle = self.net.cycle_
         return self._learnt() | {
-            "groups": self.optimizer.state_dict()["param_groups"],
-            "cycle": None if self.cycle is None else self.cycle.state_dict(),
+            "groups": self.net.optimizer_.state_dict()["param_groups"],
+            "cycle": None if cycle is None else cycle.state_dict(),
             "generators": {
                 purpose: [generator.get_state() for generator in own]
                 for purpose, own in self.generators.items()
             },
-            "history": self.history.to_list(),
+            "history": self.net.history.to_list(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken, in a training that was begun alike."""
         self._load_learnt(state)
-        options = {"param_groups": state["groups"]}
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | options)
+        optimizer = self.net.optimizer_
+        optimizer.load_state_dict(optimizer.state_dict() | {"param_groups": state["groups"]})
         if state["cycle"] is not None:
-            self.cycle.load_state_dict(state["cycle"])
+            self.net.cycle_.load_state_dict(state["cycle"])
         for purpose, own in self.generators.items():
             for generator, numbers in zip(own, state["generators"][purpose], strict=True):
                 generator.set_state(numbers)
-        self.history[:] = state["history"]
-        if self.keeps:  # who interrupts the next epoch gets what was gone on from
+        self.net.history_[:] = state["history"]
+        if self.net.keep_interrupted_:  # who interrupts the next epoch gets what was gone on from
             self.keep()
 
     def _learnt(self) -> dict[str, Any]:
         return {
             "model": self._tensors,
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": self.net.optimizer_.state_dict()["state"],
             "stopping": None if self.stopping is None else self.stopping.state_dict(),
         }
 
@@ -110,7 +106,7 @@ class TrainingState:
             if kept.shape != tensor.shape:  # a smaller one would be repeated
                 raise ValueError(f"{name} must be of shape {tensor.shape}. Got {kept.shape}.")
             tensor.copy_(kept)
-        resume(self.optimizer, learnt["optimizer"])
+        resume(self.net.optimizer_, learnt["optimizer"])
         if self.stopping is not None:
             self.stopping.load_state_dict(learnt["stopping"])
 
