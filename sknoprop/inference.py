@@ -52,15 +52,17 @@ MOST_ROWS_ON_GPU = 2**11
 MIN_LEVELS = 10
 
 
-def _bounds(device: torch.device) -> tuple[int, int]:
+def _bounds(device: torch.device, most_on_gpu: int = MOST_ROWS_ON_GPU) -> tuple[int, int]:
     """Numbers of the largest array, and rows that are computed together, at most."""
     if device.type != "cuda":
         return LARGEST_ARRAY, MOST_ROWS
     memory = torch.cuda.get_device_properties(device).total_memory
-    return memory // BYTES_OF_GPU_A_NUMBER, MOST_ROWS_ON_GPU
+    return memory // BYTES_OF_GPU_A_NUMBER, most_on_gpu
 
 
-def rows_within_bounds(model: NoPropModel, numbers: int, most: int | None = None) -> int:
+def rows_within_bounds(
+    model: NoPropModel, numbers: int, most_on_gpu: int = MOST_ROWS_ON_GPU
+) -> int:
     """Rows that are worked on together, if an array has so many numbers for each.
 
     A power of two that depends on the model, its device and the method and never on the data:
@@ -72,13 +74,10 @@ def rows_within_bounds(model: NoPropModel, numbers: int, most: int | None = None
     model : NoPropModel
     numbers : int
         Of the largest array, for each row.
-    most : int, optional
+    most_on_gpu : int
         Rows at most, on a GPU.
     """
-    device = model.embedding.weight.device
-    largest, most_rows = _bounds(device)
-    if most is not None and device.type == "cuda":
-        most_rows = most
+    largest, most_rows = _bounds(model.embedding.weight.device, most_on_gpu)
     size = int(2 ** math.floor(math.log2(min(max(largest // numbers, 1), most_rows))))
     # Of two rows the second may be rounded otherwise than the first would be in its place.
     return 1 if size == 2 else size

@@ -287,7 +287,8 @@ def test_a_gpu_is_given_more_to_do_at_once(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
     numbers, rows = _bounds(torch.device("cuda", 0))
     assert 4 * numbers == 2**27
-    cpu_numbers, cpu_rows = _bounds(torch.device("cpu"))
+    assert _bounds(torch.device("cuda", 0), 2**13)[1] == 2**13
+    cpu_numbers, cpu_rows = _bounds(torch.device("cpu"), 2**13)
     assert numbers > cpu_numbers
     assert rows > cpu_rows
 
