@@ -93,12 +93,11 @@ class _Thinning:
         return torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
 
 
-class _Affine:
-    """One affine map a block, and batch normalisation if there is any."""
+class _Map:
+    """One affine map a block."""
 
-    def __init__(self, linear: StackedLinear, norm: nn.Module) -> None:
+    def __init__(self, linear: StackedLinear) -> None:
         self.linear = linear
-        self.norm = norm if isinstance(norm, StackedBatchNorm) else None
         self.look()
 
     def look(self) -> None:
@@ -106,6 +105,14 @@ class _Affine:
         self.weight, bias = self.linear.weight, self.linear.bias
         assert bias is not None
         self.bias = bias
+
+
+class _Affine(_Map):
+    """One affine map a block, and batch normalisation if there is any."""
+
+    def __init__(self, linear: StackedLinear, norm: nn.Module) -> None:
+        super().__init__(linear)
+        self.norm = norm if isinstance(norm, StackedBatchNorm) else None
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         norm = self.norm
@@ -133,22 +140,12 @@ class _Affine:
         return _scaled_product(grad, self.weight.mT, factor)
 
 
-class _Output:
+class _Output(_Map):
     """The last affine map of each block. Rows come last in what it gives.
 
     What is done to few numbers of many rows is then done to many next to each other, and products
     with their long side last come faster.
     """
-
-    def __init__(self, linear: StackedLinear) -> None:
-        self.linear = linear
-        self.look()
-
-    def look(self) -> None:
-        """As `_Affine.look`."""
-        self.weight, bias = self.linear.weight, self.linear.bias
-        assert bias is not None
-        self.bias = bias
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         """Of `x` of shape (n_blocks, n, width): shape (n_blocks, n_out, n)."""
@@ -223,9 +220,9 @@ class DenseStep:
 
     def look(self) -> None:
         """See what a step takes for granted as it is now; before each epoch."""
-        for layer in self.layers:
-            layer.look()
-        self.out.look()
+        maps: list[_Map] = [*self.layers, self.out]
+        for each in maps:
+            each.look()
         self.of_latents = self.head.latent.weight
         #: Embeddings of the classes; None where a class is embedded as itself.
         self.table: Tensor | None = self.model.embedding.weight
