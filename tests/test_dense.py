@@ -148,7 +148,8 @@ def test_dropout_may_change_within_an_epoch():
         model.encoder.dropout.p = model.head.dropout.p = p = 0.1 * number
         masks = step.take(batch).masks
         assert len(masks) == (0 if number == 0 else len(step.layers))
-        assert all(set(mask.unique().tolist()) == {0.0, 1.0 / (1.0 - p)} for mask in masks)
+        for mask in masks:  # (probabilities are multiples of 2**-16)
+            assert mask.unique().tolist() == pytest.approx([0.0, 1.0 / (1.0 - p)], rel=2**-15)
     assert [n_steps for _, n_steps in made] == [None, 1, 1, 1, 1], "not for many steps each time"
 
 

@@ -106,6 +106,32 @@ def test_dropout_masks_are_a_blocks_own_and_shared_by_draws():
     assert torch.equal(layer.eval()(x), x)
 
 
+@pytest.mark.parametrize("p", [1e-7, 0.1, 0.35, 0.5, 0.999, 1.0 - 1e-7])
+def test_what_dropout_keeps_makes_up_for_what_it_drops(p):
+    """With probabilities of sixteen bits; also features that are drawn in one number."""
+    layer, n = StackedDropout(p), 2**20
+    (mask,) = layer.draw(generators(1), [n], torch.float32)
+    kept = 1.0 / layer.factor
+    assert kept == pytest.approx(1.0 - p, abs=2**-16)
+    assert kept > 0.0
+    assert ((mask == 0.0) | (mask - layer.factor).abs().le(1e-6 * layer.factor)).all()
+    of_feature = (mask > 0.0).double().view(-1, 4)
+    error = (kept * (1.0 - kept) / len(of_feature)) ** 0.5
+    assert (of_feature.mean(0) - kept).abs().max() <= 5.0 * error
+    together = of_feature.T @ of_feature / len(of_feature)
+    apart = together[~torch.eye(4, dtype=torch.bool)] - kept**2
+    assert apart.abs().max() <= 5.0 * (kept**2 * (1.0 - kept**2) / len(of_feature)) ** 0.5
+
+
+def test_masks_drawn_at_once_are_those_drawn_in_turn():
+    layer, sizes = StackedDropout(0.4), [5, 8, 1, 7]
+    together = layer.draw(generators(2), sizes, torch.float32)
+    own = generators(2)
+    for mask, size in zip(together, sizes, strict=True):
+        assert mask.shape == (2, size)
+        assert torch.equal(mask, *layer.draw(own, [size], torch.float32))
+
+
 def test_dropout_without_generators_says_so():
     with pytest.raises(RuntimeError, match="no generators"):
         StackedDropout(0.5)(torch.ones(1, 2, 1, 3))

@@ -8,6 +8,7 @@ grouped convolution of all blocks takes a third longer on a CPU, see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -132,8 +133,9 @@ class _Dropout(StackedDropout):
             return list(images)
         thinned = []
         for x, generator in zip(images, self.own_generators(), strict=True):
-            mask = self.empty_mask(x, -(-len(x) // self.rows_per_mask), *x.shape[1:])
-            mask = mask.uniform_(generator=generator).ge_(self.p).div_(1.0 - self.p)
+            shape = -(-len(x) // self.rows_per_mask), *x.shape[1:]
+            (mask,) = self.draw([generator], [math.prod(shape)], x.dtype)
+            mask = mask.view(shape)
             thinned.append(x * mask.repeat_interleave(self.rows_per_mask, 0)[: len(x)])
         return thinned
 

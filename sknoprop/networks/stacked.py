@@ -34,6 +34,9 @@ M = TypeVar("M", bound=nn.Module)
 #: One random generator a block.
 Generators = Sequence[torch.Generator]
 
+#: Probabilities of dropout are multiples of one over this.
+LEVELS = 2**16
+
 #: Standard deviation of initial weights, times the root of the number of inputs: keeps the variance
 #: through layers with ReLU (He et al. 2015, arXiv:1502.01852).
 HE_GAIN = math.sqrt(2.0)
@@ -272,20 +275,49 @@ class StackedDropout(nn.Module):
         Tensor of shape (n_blocks, ceil(n_samples / rows_per_mask), n_features)
         """
         n_blocks, n_samples, n_features = len(x), x.shape[1], x.shape[-1]
-        return self.draw(x, n_blocks, -(-n_samples // self.rows_per_mask), n_features)
+        size = -(-n_samples // self.rows_per_mask) * n_features
+        (mask,) = self.draw(self.own_generators(), [size], x.dtype)
+        return mask.view(n_blocks, -1, n_features)
 
-    def draw(self, like: Tensor, n_blocks: int, *shape: int) -> Tensor:
-        """Factors of the features of each block, from its own generator, for a tensor like one."""
-        mask = self.empty_mask(like, n_blocks, *shape)
-        for own, generator in zip(mask, self.own_generators(), strict=True):
-            own.uniform_(generator=generator)
-        return mask.ge_(self.p).div_(1.0 - self.p)
+    def draw(
+        self, generators: Generators, sizes: Sequence[int], dtype: torch.dtype
+    ) -> list[Tensor]:
+        """Factors of features, drawn in turn as if each mask were asked for on its own.
 
-    @staticmethod
-    def empty_mask(x: Tensor, *shape: int) -> Tensor:
-        """An array to draw a mask for `x` in."""
-        # Between nought and one there are few numbers in bfloat16.
-        return x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32))
+        Parameters
+        ----------
+        generators : sequence of torch.Generator
+            One a block.
+        sizes : sequence of int
+            Features of each mask.
+        dtype : torch.dtype
+            That of factors, which are float32 where it has few numbers between nought and one.
+
+        Returns
+        -------
+        list of Tensor of shape (n_blocks, size)
+        """
+        # A generator takes longer over a number than all else that is done to a mask, and most of
+        # its bits would not be asked: four features share those of one.
+        n_numbers = [-(-size // 4) for size in sizes]
+        shape = len(generators), sum(n_numbers)
+        bits = torch.empty(shape, dtype=torch.int64, device=generators[0].device)
+        for own, generator in zip(bits, generators, strict=True):
+            own.random_(-(2**63), None, generator=generator)
+        levels = bits.view(torch.int16).to(torch.promote_types(dtype, torch.float32))
+        masks = levels.ge_(self._n_dropped - LEVELS // 2).mul_(self.factor)
+        parts = masks.split([4 * n for n in n_numbers], 1)
+        return [part[:, :size] for part, size in zip(parts, sizes, strict=True)]
+
+    @property
+    def factor(self) -> float:
+        """Of what is kept: one over the probability of that."""
+        return LEVELS / (LEVELS - self._n_dropped)
+
+    @property
+    def _n_dropped(self) -> int:
+        """Of `LEVELS` equally likely numbers, those that drop a feature."""
+        return min(round(self.p * LEVELS), LEVELS - 1)
 
     def own_generators(self) -> Generators:
         """One generator a block, while training."""

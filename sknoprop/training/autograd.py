@@ -72,13 +72,14 @@ def is_plain(modules: Iterable[nn.Module], device: torch.device) -> bool:
             module.training
             and not (module._forward_hooks or module._forward_pre_hooks)
             and not (module._backward_hooks or module._backward_pre_hooks)
-            and not hasattr(module, "parametrizations")
+            and "parametrizations" not in module._modules
             for module in own
         )
         and not any(
             parameter._backward_hooks or parameter._post_accumulate_grad_hooks
             for module in own
-            for parameter in module.parameters(recurse=False)
+            for parameter in module._parameters.values()
+            if parameter is not None
         )
         and not torch.is_autocast_enabled(device.type)
     )

@@ -108,6 +108,8 @@ class NoiseSource:
     dtype : torch.dtype, default=torch.float32
     levels : callable, optional
         From uniform draws to the noise levels there, `NoPropModel.levels`.
+    reads : bool, default=True
+        Whether a read-out is trained; else its noise is nought.
     """
 
     generators: Generators
@@ -117,6 +119,7 @@ class NoiseSource:
     timed: bool
     dtype: torch.dtype = torch.float32
     levels: Callable[[Tensor], Levels | None] | None = None
+    reads: bool = True
 
     def draw(self, n_rows: int) -> Draws:
         """Draws for `n_rows` rows, on the generators' device."""
@@ -131,7 +134,9 @@ class NoiseSource:
             eps[block].normal_(generator=generator)
             if self.timed:
                 uniform[block].uniform_(generator=generator)
-        last = eps.new_empty(n_rows, self.dim).normal_(generator=self.shared)
+        last = eps.new_zeros(n_rows, self.dim)
+        if self.reads:
+            last.normal_(generator=self.shared)
         return Draws(eps, uniform, last, self.levels(uniform) if self.levels else None)
 
 

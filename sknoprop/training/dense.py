@@ -37,6 +37,8 @@ STRETCH_NUMBERS = 2**16
 #: The same on a GPU, which waits for each call longer than for what it does.
 STRETCH_NUMBERS_ON_GPU = 2**20
 
+_relu_gradient = torch.ops.aten.threshold_backward.grad_input
+
 #: What gradients need of what was computed, the last on top: none of it outlives the step.
 Tape = list[tuple[Any, ...]]
 
@@ -46,7 +48,8 @@ def _give(parameter: Tensor, grad: Tensor) -> None:
         return
     # Fused optimisers take gradients to lie in memory as parameters do, and do not look.
     grad = grad.contiguous()
-    parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+    before = parameter.grad
+    parameter.grad = grad if before is None else before + grad
 
 
 def _scaled_product(x: Tensor, weight: Tensor, factor: float) -> Tensor:
@@ -71,17 +74,19 @@ class _Thinning:
             # Rows that share a mask are looked at as an axis, and it is not written out for each.
             (n_blocks, n_rows, width), size = x.shape, self.dropout.rows_per_mask
             n_whole, n_others = divmod(n_rows, size)
-            whole = x[:, : n_whole * size] if n_others else x
-            whole.view(n_blocks, n_whole, size, width).mul_(mask[:, :n_whole, None])
+            whole = x
             if n_others:
-                x[:, n_whole * size :].mul_(mask[:, n_whole:])
+                whole, others = x[:, : n_whole * size], x[:, n_whole * size :]
+                mask, of_others = mask[:, :n_whole], mask[:, n_whole:]
+                others.mul_(of_others)
+            whole.view(n_blocks, n_whole, size, width).mul_(mask.unsqueeze(2))
         tape.append((x,))
         return x
 
     @property
     def factor(self) -> float:
         """What of the mask is not nought."""
-        return 1.0 / (1.0 - self.dropout.p)
+        return self.dropout.factor
 
     def gradient(self, grad: Tensor, tape: Tape) -> Tensor:
         """Gradient with respect to what was thinned, of `factor` times that of what was left.
@@ -90,7 +95,7 @@ class _Thinning:
         """
         (x,) = tape.pop()
         # What ReLU or the mask took is nought.
-        return torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
+        return _relu_gradient(grad, x, 0, grad_input=grad)
 
 
 class _Map:
@@ -150,7 +155,7 @@ class _Output(_Map):
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         """Of `x` of shape (n_blocks, n, width): shape (n_blocks, n_out, n)."""
         tape.append((x,))
-        return torch.baddbmm(self.bias.unsqueeze(2), self.weight.mT.contiguous(), x.mT)
+        return torch.baddbmm(self.bias.unsqueeze(2), self.weight.mT, x.mT)
 
     def backward(self, grad: Tensor, tape: Tape, factor: float) -> Tensor:
         """Give the parameters their gradients; the one with respect to `x`, times a factor."""
@@ -306,11 +311,10 @@ class DenseStep:
         """Of each step, drawn for all of them at once in the order of one step after another."""
         if self.head.dropout.p == 0.0:
             return [()] * len(sizes)
-        n_blocks, widths = self.model.n_blocks, self.encoder.widths[1:]
-        numbers = [self._mask_sizes(size) for size in sizes]
-        drawn = self.head.dropout.draw(like, n_blocks, sum(map(sum, numbers)))
-        parts = iter(drawn.split(list(chain(*numbers)), 1))
-        return [tuple(next(parts).view(n_blocks, -1, width) for width in widths) for _ in sizes]
+        widths, dropout = self.encoder.widths[1:], self.head.dropout
+        numbers = list(chain(*map(self._mask_sizes, sizes)))
+        masks = iter(dropout.draw(dropout.own_generators(), numbers, like.dtype))
+        return [tuple(next(masks).unflatten(1, (-1, width)) for width in widths) for _ in sizes]
 
     @torch.no_grad()
     def backward(self, rows: DenseRows) -> tuple[Tensor, Tensor]:
@@ -322,7 +326,7 @@ class DenseStep:
         if self.table is not None:
             of_p = self.table @ of_error
         self._backward(torch._softmax_backward_data(of_p, p, 1, p.dtype), tape)
-        twice = torch.linalg.vecdot(of_error.flatten(1), error.flatten(1))
+        twice = (of_error * error).sum((1, 2))
         objective = 0.5 * twice.sum()
         if rows.noised is not None:
             objective += self._train_readout(rows.u.mT, rows.noised)
@@ -341,8 +345,8 @@ class DenseStep:
         masks = rows.masks or (None,) * len(self.layers)
         dense = self.encoder.dense_inputs(rows.inputs)
         first, *others = self.layers
-        hidden = first.forward(dense.expand(self.model.n_blocks, *dense.shape), tape)
-        for mask, thinning, layer in zip(masks[:-1], self.thinnings[:-1], others, strict=True):
+        hidden = first.forward(dense.expand(len(rows.latents), -1, -1), tape)
+        for mask, thinning, layer in zip(masks, self.thinnings, others, strict=False):
             hidden = layer.forward(thinning.forward(hidden, mask, tape), tape)
         hidden.baddbmm_(rows.latents, self.of_latents)
         tape.append((rows.latents,))

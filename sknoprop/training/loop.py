@@ -138,6 +138,7 @@ def train(
         timed=not model.variant.single_level,
         dtype=model.embedding.weight.dtype,
         levels=model.levels,
+        reads=model.trains_readout,
     )
     augment = None
     if settings.augmentation is not None:

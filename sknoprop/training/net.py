@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer
+from skorch.callbacks import Callback, EpochTimer, PrintLog
 from skorch.history import History
 from skorch.utils import TeeGenerator
 
@@ -23,6 +23,7 @@ from sknoprop.training.autograd import AutogradStep, is_plain
 from sknoprop.training.batches import Batch, Batches
 from sknoprop.training.dense import DenseStep
 from sknoprop.training.divergence import TrainingError, likely_cause
+from sknoprop.training.progress import EpochBar
 from sknoprop.training.recorded import RecordedStep, Step
 from sknoprop.training.seeds import Seeds
 from sknoprop.training.slices import BlockSlices
@@ -33,6 +34,9 @@ __all__ = ["BlockNet", "Course"]
 
 #: What callbacks are told in each step.
 STEP_EVENTS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
+#: Callbacks that do not look at modules.
+BLIND = (EpochTimer, PrintLog, EpochBar)
 
 #: Steps after which losses are looked at on a device that the host would have to wait for.
 LOOK_EVERY = 64
@@ -126,6 +130,7 @@ class BlockNet(NeuralNet):
         elif DenseStep.takes(self.module_, X.batches):
             self.step_ = DenseStep(self.module_, self.scale_)
         n_steps = self.max_epochs * len(X.batches)
+        self.seen_ = False
         self.recorded_: RecordedStep | None = None
         if RecordedStep.takes(self.module_, n_steps):
             masks = [] if isinstance(self.step_, DenseStep) else X.generators["dropout"]
@@ -235,7 +240,12 @@ class BlockNet(NeuralNet):
     def run_single_epoch(  # type: ignore[no-untyped-def]
         self, iterator, training, prefix, step_fn, **fit_params
     ):
-        self._set_training(training)
+        # In most trainings nobody would see the networks between two epochs, and to change their
+        # mode, or to look for what may have been changed, takes as long as a small step.
+        watched = any(type(callback) not in BLIND for _, callback in self.callbacks_)
+        self.seen_ = self.seen_ and not watched
+        if watched or (self.module_.training != training and (training or iterator is not None)):
+            self._set_training(training)
         if training:
             self._train_epoch(iterator, step_fn, **fit_params)
         else:
@@ -252,7 +262,9 @@ class BlockNet(NeuralNet):
             if all(_is_inherited(callback, event) for _, callback in self.callbacks_)
         ]
         heard = len(self.unheard_) < len(STEP_EVENTS)
-        self.way_ = self._way(heard)
+        if not self.seen_:
+            self.way_ = self._way(heard)
+            self.seen_ = True
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
         for number, batch in enumerate(batches, 1):
             self.notify("on_batch_begin", batch=batch, training=True)

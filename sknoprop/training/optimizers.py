@@ -33,26 +33,44 @@ EVERYONES = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
 UNUSUAL = ("amsgrad", "maximize", "capturable", "differentiable")
 
 
-def _columns(
-    optimizer: Any, kind: type[torch.optim.Optimizer], group: dict[str, Any]
-) -> list[list[Tensor]] | None:
-    """Parameters, gradients, both moments and numbers of steps; None if torch's step must look."""
-    if not group["fused"] or isinstance(group["lr"], Tensor) or any(group[o] for o in UNUSUAL):
-        return None
+def _unusual(kind: type[torch.optim.Optimizer], group: dict[str, Any]) -> bool:
     decoupled = kind is torch.optim.AdamW
-    if group.get("decoupled_weight_decay", decoupled) != decoupled:
+    return (
+        not group["fused"]
+        or isinstance(group["lr"], Tensor)
+        or any(group[option] for option in UNUSUAL)
+        or group.get("decoupled_weight_decay", decoupled) != decoupled
+    )
+
+
+def _found(
+    optimizer: Any, kind: type[torch.optim.Optimizer], group: dict[str, Any]
+) -> tuple[list[Tensor], list[Tensor], list[dict[str, Tensor]]] | None:
+    """Parameters, gradients and what is known of each; None if torch's step must look."""
+    if _unusual(kind, group):
         return None
-    rows = []
-    for parameter in group["params"]:
-        if parameter.grad is not None:
-            state = optimizer.state[parameter]
-            if not state:  # which torch's first step makes
-                return None
-            moments = state["exp_avg"], state["exp_avg_sq"]
-            rows.append((parameter, parameter.grad, *moments, state["step"]))
-    if len({(row[0].device, row[0].dtype) for row in rows}) != 1:
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    states = [optimizer.state[parameter] for parameter in parameters]
+    alike = len({(parameter.device, parameter.dtype) for parameter in parameters}) == 1
+    if not alike or not all(states):  # which torch's first step makes
         return None
-    return [list(column) for column in zip(*rows, strict=True)]
+    return parameters, [parameter.grad for parameter in parameters], states
+
+
+def _count(states: list[dict[str, Tensor]]) -> list[Tensor]:
+    """Numbers of steps, with one added to each.
+
+    They are put in one array: to add to one after the other takes as long as to move parameters.
+    """
+    steps = [state["step"] for state in states]
+    whole = steps[0]._base
+    if whole is None or whole.shape != (len(steps),) or any(s._base is not whole for s in steps):
+        whole = torch.stack(steps)
+        for state, step in zip(states, whole, strict=True):
+            state["step"] = step
+        steps = [state["step"] for state in states]
+    whole += 1
+    return steps
 
 
 def _quick(kind: type[torch.optim.Optimizer], step: Any) -> Any:
@@ -63,16 +81,16 @@ def _quick(kind: type[torch.optim.Optimizer], step: Any) -> Any:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = [_columns(self, kind, group) for group in self.param_groups]
-        usual = [columns for columns in found if columns is not None]
+        found = [_found(self, kind, group) for group in self.param_groups]
+        usual = [one for one in found if one is not None]
         if hasattr(self, "grad_scale") or len(usual) < len(found):
             step(self)
             return loss
-        for group, columns in zip(self.param_groups, usual, strict=True):
-            parameters, grads, means, squares, steps = columns
-            torch._foreach_add_(steps, 1)
+        for group, (parameters, grads, states) in zip(self.param_groups, usual, strict=True):
+            means = [state["exp_avg"] for state in states]
+            squares = [state["exp_avg_sq"] for state in states]
             FUSED[kind](
-                *(parameters, grads, means, squares, [], steps),
+                *(parameters, grads, means, squares, [], _count(states)),
                 amsgrad=False,
                 lr=group["lr"],
                 beta1=group["betas"][0],
