@@ -40,6 +40,9 @@ MAX_CANDIDATES = 32
 #: Numbers in the largest array of a prediction, beside its result: 16 MB in float32.
 LARGEST_ARRAY = 2**22
 
+#: Numbers in double precision that a core's own cache has room for, about: half a MB.
+CACHED = 2**16
+
 #: Rows of a prediction that are computed together, at most: a single row costs as much as these.
 MOST_ROWS = 256
 
@@ -134,10 +137,16 @@ def features_of(model: NoPropModel, rows: Tensor, size: int, at_once: int) -> Te
     """
     parts = []
     for part in rows.split(at_once):
-        padded = torch.nn.functional.pad(part, (0, 0, 0, at_once - len(part)))
-        parts.append(model.encoder(model.encoder.prepare(padded)))
+        inputs = model.encoder.prepare(_filled_up(part, at_once))
+        parts.append(model.encoder(inputs))
     features = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-    return torch.nn.functional.pad(features, (0, 0, 0, size - features.shape[1]))
+    return _filled_up(features, size)
+
+
+def _filled_up(x: Tensor, n_rows: int) -> Tensor:
+    """As many rows, the last but one axis, those that are lacking nought."""
+    lacking = n_rows - x.shape[-2]
+    return torch.nn.functional.pad(x, (0, 0, 0, lacking)) if lacking else x  # else a copy
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -219,9 +228,12 @@ def class_flows(
                 # Samples last. (Where both factors are float32 widened, products are exact, and
                 # no row's sums depend on where it stands.)
                 p = p.transpose(1, -1)
-            for own, share, answer in zip(flow, shares, p, strict=True):  # as caches are small
+            n_cached = max(CACHED // p[0].numel(), 1)
+            for own, share, answer in zip(
+                *(array.split(n_cached) for array in (flow, shares, p)), strict=True
+            ):
                 more = share.double().mT @ answer.double()
-                own += more if candidates is not None else more.transpose(0, -1)
+                own += more if candidates is not None else more.transpose(1, -1)
     # With candidates, probabilities at a latent are given that the class is one of them, or are
     # left as they are, the chain staying where it is instead of going to a class that is none.
     # Either way balance holds between candidates, as each latent has but a factor of its own, and

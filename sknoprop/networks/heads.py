@@ -213,17 +213,24 @@ class LightHead(Head):
         lacking = of_latents if shared else of_latents.new_zeros(n_blocks, 1, 1, width)
         rest = self.out(lacking).transpose(1, -1)
         added = (-of_latents if shared else of_latents).transpose(1, 2)  # rows after latents
-        for i in range(n_blocks):
-            for start in range(0, n_samples, n_rows):
-                rows = slice(start, start + n_rows)
-                inputs = features[i, rows]
-                piece = hidden[: n_latents * len(inputs) * width].view(n_latents, -1, width)
+        sizes = [min(n_rows, n_samples - start) for start in range(0, n_samples, n_rows)]
+        # Pieces of one size are put in the same place.
+        pieces = {n: hidden[: n_latents * n * width].view(n_latents, n, width) for n in sizes}
+        columns = {n: piece.view(-1, width).T for n, piece in pieces.items()}
+        blocks = zip(features, added, weight, rest, logits, strict=True)
+        for own_features, own_added, own_weight, own_rest, own_logits in blocks:
+            parts = [own_added] * len(sizes) if shared else own_added.split(sizes, 1)
+            places = own_logits.split(sizes, 2)
+            for inputs, latents, place in zip(
+                own_features.split(sizes), parts, places, strict=True
+            ):
+                n = len(inputs)
                 if shared:
-                    torch.maximum(inputs, added[i], out=piece)
+                    torch.maximum(inputs, latents, out=pieces[n])
                 else:
-                    torch.add(inputs, added[i, :, rows], out=piece).relu_()
-                product = (weight[i] @ piece.view(-1, width).T).view(n_classes, n_latents, -1)
-                torch.add(product, rest[i], out=logits[i, :, :, rows])
+                    torch.add(inputs, latents, out=pieces[n]).relu_()
+                product = torch.mm(own_weight, columns[n])
+                torch.add(product.view(place.shape), own_rest, out=place)
         return logits.transpose(1, -1)
 
     def _of_candidates(
