@@ -1,5 +1,6 @@
 """Optimisers without what they load torch's compiler for."""
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -124,6 +125,33 @@ def test_fused_steps_are_torchs_own(kind, case):
     torch.testing.assert_close(
         moved(starting_at_once(kind), **CHANGES[case]), moved(kind, **CHANGES[case]), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_steps_are_counted_on_from_a_state_that_was_loaded(kind):
+    """Counts of all parameters lie in one array: a copy of one is a copy of its own."""
+
+    def trained(kind):
+        made = []
+        for seed in range(2):
+            weights = [torch.nn.Parameter(torch.linspace(-1.0, 1.0, n)) for n in (3, 4, 5)]
+            optimizer = kind(weights, lr=0.1, fused=True)
+            if made:
+                optimizer.load_state_dict(copy.deepcopy(made[0][1].state_dict()))
+            generator = torch.Generator().manual_seed(seed)
+            for step in range(4):
+                for weight in weights:
+                    weight.grad = torch.randn(weight.shape, generator=generator)
+                if step == 2:
+                    weights[seed].grad = None
+                optimizer.step()
+            made.append((weights, optimizer))
+        return [([w.detach() for w in ws], o.state_dict()["state"]) for ws, o in made]
+
+    ours, theirs = trained(starting_at_once(kind)), trained(kind)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert [float(s["step"]) for s in ours[0][1].values()] == [3.0, 4.0, 4.0]
+    assert [float(s["step"]) for s in ours[1][1].values()] == [7.0, 7.0, 8.0]
 
 
 def test_a_group_without_gradients():

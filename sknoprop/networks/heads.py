@@ -206,31 +206,25 @@ class LightHead(Head):
         n_latents, n_classes = of_latents.shape[2], self.out.out_features
         n_rows = _piece_of(n_samples, n_latents * width)
         logits = features.new_empty(n_blocks, n_classes, n_latents, n_samples)
-        hidden = features.new_empty(n_latents * n_rows * width)
         weight = self.out.weight.mT.contiguous()
         shared = of_latents.shape[1] == 1
         # What a piece's product lacks, for each class.
         lacking = of_latents if shared else of_latents.new_zeros(n_blocks, 1, 1, width)
         rest = self.out(lacking).transpose(1, -1)
         added = (-of_latents if shared else of_latents).transpose(1, 2)  # rows after latents
-        sizes = [min(n_rows, n_samples - start) for start in range(0, n_samples, n_rows)]
-        # Pieces of one size are put in the same place.
-        pieces = {n: hidden[: n_latents * n * width].view(n_latents, n, width) for n in sizes}
-        columns = {n: piece.view(-1, width).T for n, piece in pieces.items()}
-        blocks = zip(features, added, weight, rest, logits, strict=True)
-        for own_features, own_added, own_weight, own_rest, own_logits in blocks:
-            parts = [own_added] * len(sizes) if shared else own_added.split(sizes, 1)
-            places = own_logits.split(sizes, 2)
-            for inputs, latents, place in zip(
-                own_features.split(sizes), parts, places, strict=True
-            ):
-                n = len(inputs)
+        sizes = {n_rows, n_samples % n_rows or n_rows}  # pieces of one size are in one place
+        pieces = {n: features.new_empty(n_latents, n, width) for n in sizes}
+        for i in range(n_blocks):
+            parts = added[i].expand(-1, n_samples, -1).split(n_rows, 1)
+            places = zip(features[i].split(n_rows), parts, logits[i].split(n_rows, 2), strict=True)
+            for inputs, latents, place in places:
+                piece = pieces[len(inputs)]
                 if shared:
-                    torch.maximum(inputs, latents, out=pieces[n])
+                    torch.maximum(inputs, latents, out=piece)
                 else:
-                    torch.add(inputs, latents, out=pieces[n]).relu_()
-                product = torch.mm(own_weight, columns[n])
-                torch.add(product.view(place.shape), own_rest, out=place)
+                    torch.add(inputs, latents, out=piece).relu_()
+                product = weight[i] @ piece.view(-1, width).T
+                torch.add(product.view(place.shape), rest[i], out=place)
         return logits.transpose(1, -1)
 
     def _of_candidates(

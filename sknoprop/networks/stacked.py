@@ -243,7 +243,7 @@ class StackedDropout(nn.Module):
     Parameters
     ----------
     p : float
-        Probability of dropping a feature.
+        Probability of dropping a feature, up to 2**-17.
     """
 
     #: Set while training and only then, see `sknoprop.training`; a generator is no part of a

@@ -267,9 +267,9 @@ class BlockNet(NeuralNet):
             self.seen_ = True
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
         for number, batch in enumerate(batches, 1):
-            self.notify("on_batch_begin", batch=batch, training=True)
-            if heard:  # and something may have been changed
-                self.way_ = self._way(heard)
+            if heard:
+                self.notify("on_batch_begin", batch=batch, training=True)
+                self.way_ = self._way(heard)  # something may have been changed
             step = step_fn(batch, **fit_params)
             if self.cycle_ is not None:
                 self.cycle_.step()
@@ -277,7 +277,8 @@ class BlockNet(NeuralNet):
             blocks.add_(step["y_pred"], alpha=len(batch))
             if number % look_every == 0 or number == len(batches):
                 self._check_finite(total, blocks, batches, number)
-            self.notify("on_batch_end", batch=batch, training=True, **step)
+            if heard:
+                self.notify("on_batch_end", batch=batch, training=True, **step)
         if isinstance(self.step_, DenseStep):
             self.step_.forget()
         n_rows = len(batches.y)
