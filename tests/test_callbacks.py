@@ -17,6 +17,7 @@ from torch import nn
 from sknoprop import NoPropClassifier
 from sknoprop.callbacks import FitCheckpoint, _digest
 from sknoprop.datasets import LazyImages
+from sknoprop.schedules import CosineSchedule
 from sknoprop.training import TrainingError
 from tests.models import Counting, toy_data
 from tests.processes import run_apart
@@ -117,6 +118,50 @@ def test_an_optimiser_of_a_callbacks_is_the_one_that_is_gone_on_with(tmp_path):
         NoPropClassifier(**options, callbacks=[Fresh(), checkpoint, Cut(6)]).fit(X, y)
     clf = NoPropClassifier(**options, callbacks=[Fresh(), checkpoint]).fit(X, y)
     assert_same(outcome(clf), expected)
+
+
+class OfMode(CosineSchedule):
+    """A schedule of the user's that is another in training."""
+
+    trainable = True
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def log_snr(self, t):
+        return super().log_snr(t) + 0.5 * self.training + 0.0 * self.weight
+
+
+def test_training_is_in_training_mode_whoever_looks():
+    """A part may come in evaluation mode, and nobody but a callback makes training look again."""
+    X, y = toy_data(60)
+    options = SMALL | {"variant": "ct", "max_iter": 3, "early_stopping": False}
+    for schedule in (OfMode(), OfMode().eval()):
+        alone, looked_at = (
+            NoPropClassifier(**options, schedule=schedule, callbacks=callbacks).fit(X, y)
+            for callbacks in (None, [Callback()])
+        )
+        assert_same(outcome(looked_at), outcome(alone))
+
+
+class Leaving(Callback):
+    """Puts a hook on a module in the last step of the first epoch, and is gone."""
+
+    def __init__(self):
+        self.called = []
+
+    def on_batch_end(self, net, **kwargs):
+        net.module_.head.register_forward_hook(lambda *_: self.called.append(1))
+        net.callbacks_[:] = [pair for pair in net.callbacks_ if pair[1] is not self]
+
+
+def test_what_a_callback_left_behind_is_seen():
+    X, y = toy_data(60)
+    leaving = Leaving()
+    options = SMALL | {"max_iter": 3, "batch_size": 60, "early_stopping": False, "calibrate": False}
+    NoPropClassifier(**options, callbacks=[("leaving", leaving)]).fit(X, y)
+    assert len(leaving.called) >= 2, "in each step of the epochs that followed"
 
 
 class Looking(Callback):

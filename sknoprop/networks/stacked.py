@@ -274,10 +274,9 @@ class StackedDropout(nn.Module):
         -------
         Tensor of shape (n_blocks, ceil(n_samples / rows_per_mask), n_features)
         """
-        n_blocks, n_samples, n_features = len(x), x.shape[1], x.shape[-1]
-        size = -(-n_samples // self.rows_per_mask) * n_features
-        (mask,) = self.draw(self.own_generators(), [size], x.dtype)
-        return mask.view(n_blocks, -1, n_features)
+        n_masks, n_features = -(-x.shape[1] // self.rows_per_mask), x.shape[-1]
+        (mask,) = self.draw(self.own_generators(), [n_masks * n_features], x.dtype)
+        return mask.view(len(x), n_masks, n_features)
 
     def draw(
         self, generators: Generators, sizes: Sequence[int], dtype: torch.dtype

@@ -244,7 +244,8 @@ class BlockNet(NeuralNet):
         # mode, or to look for what may have been changed, takes as long as a small step.
         watched = any(type(callback) not in BLIND for _, callback in self.callbacks_)
         self.seen_ = self.seen_ and not watched
-        if watched or (self.module_.training != training and (training or iterator is not None)):
+        other_mode = self.module_.training != training and (training or iterator is not None)
+        if watched or not self.seen_ or other_mode:
             self._set_training(training)
         if training:
             self._train_epoch(iterator, step_fn, **fit_params)
@@ -264,7 +265,7 @@ class BlockNet(NeuralNet):
         heard = len(self.unheard_) < len(STEP_EVENTS)
         if not self.seen_:
             self.way_ = self._way(heard)
-            self.seen_ = True
+            self.seen_ = not heard
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
         for number, batch in enumerate(batches, 1):
             if heard:
