@@ -156,12 +156,24 @@ class Leaving(Callback):
         net.callbacks_[:] = [pair for pair in net.callbacks_ if pair[1] is not self]
 
 
-def test_what_a_callback_left_behind_is_seen():
+class Staying(Callback):
+    """Puts one there after the first epoch, and listens to no step."""
+
+    def __init__(self):
+        self.called = []
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 1:
+            net.module_.head.register_forward_hook(lambda *_: self.called.append(1))
+
+
+@pytest.mark.parametrize("kind", [Leaving, Staying])
+def test_what_a_callback_left_behind_is_seen(kind):
     X, y = toy_data(60)
-    leaving = Leaving()
+    callback = kind()
     options = SMALL | {"max_iter": 3, "batch_size": 60, "early_stopping": False, "calibrate": False}
-    NoPropClassifier(**options, callbacks=[("leaving", leaving)]).fit(X, y)
-    assert len(leaving.called) >= 2, "in each step of the epochs that followed"
+    NoPropClassifier(**options, callbacks=[("own", callback)]).fit(X, y)
+    assert len(callback.called) >= 2, "in each step of the epochs that followed"
 
 
 class Looking(Callback):

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
+from sknoprop.model import NoPropModel
 from sknoprop.training import Batches, NoiseSource, TrainingError, states
 from sknoprop.training.dense import DenseStep
 from sknoprop.training.seeds import Seeds
@@ -44,6 +45,24 @@ def test_noise_is_standard():
     assert float(draws.eps.std()) == pytest.approx(1.0, abs=0.01)
     assert 0 <= float(draws.uniform.min()) < 0.001
     assert 0.999 < float(draws.uniform.max()) < 1
+
+
+def test_noise_of_the_read_out_is_standard_where_one_is_trained(monkeypatch):
+    source = noise_source([0], dim=20)
+    assert float(source.draw(2_000).last.std()) == pytest.approx(1.0, abs=0.02)
+    assert not replace(source, reads=False).draw(20).last.any()
+    seen, own = [], NoPropModel.readout_loss
+
+    def looked_at(model, u, y, draws, *args):
+        seen.append(draws.last)
+        return own(model, u, y, draws, *args)
+
+    monkeypatch.setattr(NoPropModel, "readout_loss", looked_at)
+    X, y = toy_data(200)
+    NoPropClassifier("dt", readout="linear", **SMALL).fit(X, y)
+    noise = torch.cat(seen)
+    assert abs(float(noise.mean())) < 0.2
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.1)
 
 
 def test_seeds_differ_by_purpose_and_block():
