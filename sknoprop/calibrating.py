@@ -7,14 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from sknoprop.calibration import fit_temperature, tempered_losses
+from sknoprop.calibration import fit_temperature, temperature_ratio, tempered_losses
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
 from sknoprop.training import LazyInputs, LeftOut, Rows, Trained, Validation, leave_out
 from sknoprop.training.left_out import MOST_ROWS
 from sknoprop.training.seeds import Seeds
 
-__all__ = ["calibrate", "rows_left_out"]
+__all__ = ["calibrate", "calibrate_mean", "rows_left_out"]
+
+#: Rows by which the mean is seen to be less sure than blocks alone: without labels few are enough.
+ENOUGH_ROWS = 500
 
 
 def rows_left_out(
@@ -46,37 +49,72 @@ def calibrate(
 ) -> float:
     """Find the temperature by rows that were not trained on; `otherwise` if there are none.
 
+    By rows that blocks left out it is that of blocks alone, see `calibrate_mean`.
+
     Returns
     -------
     float
         Log loss of these rows at that temperature; infinite if there are none.
     """
-    size = rows_at_once(model, len(eps))
-
-    def estimates(own: NoPropModel, inputs: Tensor | LazyInputs, index: Tensor) -> Tensor:
-        parts = [inputs[some] for some in index.split(size)]
-        return torch.cat([kernel_probabilities(own, own.encoder(x), eps) for x in parts], 1)
-
     if judge is not None:
         order = torch.randperm(len(judge.y), generator=seeds.generator("left out"))
         index = order[:MOST_ROWS].to(judge.y.device)
-        p, labels, weights = estimates(model, judge.inputs, index), judge.y, judge.sample_weight
+        p, labels = _estimates(model, judge.inputs, index, eps), judge.y
+        weights = judge.sample_weight
     elif rows.left_out is not None:
-        own = [(rows.left_out.block == i).nonzero()[:, 0] for i in range(model.n_blocks)]
-        parts = [
-            estimates(model.take(slice(i, i + 1)), rows.inputs, some)
-            for i, some in enumerate(own)
-            if len(some)
-        ]
-        p, index, labels, weights = torch.cat(parts, 1), torch.cat(own), rows.y, rows.sample_weight
+        (p, index), labels = _of_left_out(model, rows, eps), rows.y
+        weights = rows.sample_weight
     else:
         model.temperature.fill_(otherwise)
         return math.inf
-    y, weight = labels[index], None
-    if weights is not None:
-        # As many rows as would say as much if all weighed alike (Kish 1965).
-        weight = weights[index].double()
-        weight = weight * weight.sum() / weight.square().sum()
+    y, weight = labels[index], _effective(weights, index)
     model.temperature.fill_(fit_temperature(p, y, weight))
     losses = tempered_losses(p, y, model.temperature)
     return float(losses.mean() if weight is None else (weight * losses).sum() / weight.sum())
+
+
+@torch.no_grad()
+def calibrate_mean(model: NoPropModel, rows: Rows, eps: Tensor) -> None:
+    """Go on from the temperature of blocks alone to that of their mean, which is less sure.
+
+    Each of the rows was left out by one block, so what their labels say is how sure a block alone
+    may be. How much less sure the mean is can be seen without labels.
+    """
+    assert rows.left_out is not None
+    alone = float(model.temperature)
+    model.temperature.fill_(1.0)
+    p, index = _of_left_out(model, rows, eps)
+    some = index[:: max(len(index) // ENOUGH_ROWS, 1)]
+    ratio = temperature_ratio(_estimates(model, rows.inputs, some, eps), alone)
+    # Few rows say little: before any the mean's temperature is expected to be one.
+    weight = _effective(rows.sample_weight, index)
+    alone = fit_temperature(p, rows.y[index], weight, expected=1.0 / ratio)
+    model.temperature.fill_(ratio * alone)
+
+
+def _estimates(
+    model: NoPropModel, inputs: Tensor | LazyInputs, index: Tensor, eps: Tensor
+) -> Tensor:
+    """Estimates of all blocks for some rows."""
+    parts = [inputs[some] for some in index.split(rows_at_once(model, len(eps)))]
+    return torch.cat([kernel_probabilities(model, model.encoder(x), eps) for x in parts], 1)
+
+
+def _of_left_out(model: NoPropModel, rows: Rows, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """One estimate for each row that was left out, by the block that did, and the rows."""
+    assert rows.left_out is not None
+    own = [(rows.left_out.block == i).nonzero()[:, 0] for i in range(model.n_blocks)]
+    parts = [
+        _estimates(model.take(slice(i, i + 1)), rows.inputs, some, eps)
+        for i, some in enumerate(own)
+        if len(some)
+    ]
+    return torch.cat(parts, 1), torch.cat(own)
+
+
+def _effective(weights: Tensor | None, index: Tensor) -> Tensor | None:
+    """Weights of some rows, as many as would say as much if all weighed alike (Kish 1965)."""
+    if weights is None:
+        return None
+    weight = weights[index].double()
+    return weight * weight.sum() / weight.square().sum()

@@ -3,19 +3,20 @@
 Networks are trained to be right, not to be as sure as they are right. One number mends most of it:
 class probabilities are taken to the power ``1 / T`` and normalised (temperature scaling: Guo et
 al. 2017, arXiv:1706.04599), with the T that makes labels of rows that were not trained on
-likeliest.
+likeliest. The mean of estimates that differ is less sure than they are, so its T is lower.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sknoprop.kernels import sum_of_classes
 
-__all__ = ["fit_temperature", "tempered", "tempered_losses"]
+__all__ = ["fit_temperature", "temperature_ratio", "tempered", "tempered_losses"]
 
 #: Standard deviation of ``log T`` before any row is seen: few rows say little about it.
 PRIOR = 0.3
@@ -77,12 +78,13 @@ def tempered_losses(p: Tensor, y: Tensor, temperature: Tensor | float) -> Tensor
     return -likelihood.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
-def fit_temperature(p: Tensor, y: Tensor, sample_weight: Tensor | None = None) -> float:
+def fit_temperature(
+    p: Tensor, y: Tensor, sample_weight: Tensor | None = None, expected: float = 1.0
+) -> float:
     """The likeliest temperature of estimates, given labels that they were not trained on.
 
     Minimises the log loss of the estimates' mean, each tempered, summed over the rows, plus
-    ``(log T)**2 / (2 * 0.3**2)``: log T is taken to be normal, with mean zero, before rows are
-    seen.
+    ``log(T / expected)**2 / (2 * 0.3**2)``: log T is taken to be normal before rows are seen.
 
     Parameters
     ----------
@@ -91,6 +93,8 @@ def fit_temperature(p: Tensor, y: Tensor, sample_weight: Tensor | None = None) -
         Numbers of the classes.
     sample_weight : Tensor of shape (n_samples,), optional
         By default all rows weigh one.
+    expected : float, default=1.0
+        The likeliest temperature before rows are seen.
 
     Returns
     -------
@@ -107,11 +111,52 @@ def fit_temperature(p: Tensor, y: Tensor, sample_weight: Tensor | None = None) -
     True
     """
     weight = torch.ones_like(y, dtype=p.dtype) if sample_weight is None else sample_weight
+    centre = math.log(expected)
 
     def cost(log_t: float) -> float:
         losses = tempered_losses(p, y, math.exp(log_t))
-        return float((weight * losses).sum()) + 0.5 * (log_t / PRIOR) ** 2
+        return float((weight * losses).sum()) + 0.5 * ((log_t - centre) / PRIOR) ** 2
 
+    return _likeliest(cost)
+
+
+def temperature_ratio(p: Tensor, temperature: float) -> float:
+    """Temperature of the estimates' mean, relative to that of each alone.
+
+    It needs no labels. Were they drawn from the mean at `temperature`, then a higher one would be
+    likeliest for each estimate alone, as the mean is less sure than they are. By as much as that
+    is higher is the mean's to be lower, for `temperature` to be the likeliest of each alone.
+
+    Parameters
+    ----------
+    p : Tensor of shape (n_estimates, n_samples, n_classes), float64
+    temperature : float
+        Of each estimate alone.
+
+    Returns
+    -------
+    float
+        At most 1, which it is if all estimates agree.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.calibration import temperature_ratio
+    >>> p = torch.tensor([[[0.9, 0.1]], [[0.6, 0.4]]], dtype=torch.float64)
+    >>> round(temperature_ratio(p, 1.0), 2)
+    0.9
+    """
+    law = tempered(p, temperature).mean(0)
+    tiny = torch.finfo(p.dtype).tiny
+
+    def surprise(log_t: float) -> float:
+        return -float((law * tempered(p, math.exp(log_t)).clamp_min(tiny).log()).sum())
+
+    return temperature / _likeliest(surprise)
+
+
+def _likeliest(cost: Callable[[float], float]) -> float:
+    """The temperature whose logarithm costs least, to one in ten thousand."""
     # Golden sections: of one estimate the cost falls to its least value and rises again.
     ratio = 0.5 * (math.sqrt(5.0) - 1.0)
     low, high = -math.log(MOST), math.log(MOST)

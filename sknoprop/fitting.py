@@ -19,7 +19,7 @@ from sknoprop._data import Data
 from sknoprop._inputs import LazyRows
 from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
-from sknoprop.calibrating import calibrate, rows_left_out
+from sknoprop.calibrating import calibrate, calibrate_mean, rows_left_out
 from sknoprop.cycles import train_further
 from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
 from sknoprop.kernels import shared_draws
@@ -200,6 +200,8 @@ def fit_model(
         if settings.lengthen:
             lengths = settings.n_epochs, seeds.epoch
             trained = train_further(model, trained, loss, cycle, judged, *lengths)
+        if rows.left_out is not None:
+            calibrate_mean(model, rows, eps)
         finished = trained.interrupted is None
     finally:
         _tell(settings, "on_whole_fit_end", finished)

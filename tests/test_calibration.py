@@ -15,7 +15,13 @@ from sklearn.model_selection import cross_val_score
 import sknoprop.calibrating
 from sknoprop import NoPropClassifier, paper_parameters
 from sknoprop.calibrating import calibrate
-from sknoprop.calibration import PRIOR, fit_temperature, tempered, tempered_losses
+from sknoprop.calibration import (
+    PRIOR,
+    fit_temperature,
+    temperature_ratio,
+    tempered,
+    tempered_losses,
+)
 from sknoprop.inference import kernel_probabilities
 from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
 from sknoprop.training.seeds import Seeds
@@ -59,9 +65,9 @@ def test_losses_are_those_of_the_mean_of_tempered_estimates():
     assert 700 < float(impossible) < 750, "finite, as a sum of losses must be"
 
 
-@given(st.integers(0, 10**6), st.integers(1, 3), st.booleans())
+@given(st.integers(0, 10**6), st.integers(1, 3), st.booleans(), st.sampled_from([0.8, 1.0, 1.3]))
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_the_temperature_is_the_likeliest(seed, n_estimates, weighted):
+def test_the_temperature_is_the_likeliest(seed, n_estimates, weighted, expected):
     """Against another search, for another way of writing the same function."""
     rng = np.random.default_rng(seed)
     logits = 2.0 * rng.standard_normal((n_estimates, 50, 3))
@@ -70,11 +76,13 @@ def test_the_temperature_is_the_likeliest(seed, n_estimates, weighted):
 
     def cost(log_t):
         p = softmax(logits / np.exp(log_t), -1).mean(0)
-        return -weight @ np.log(p[np.arange(50), y]) + log_t**2 / (2 * 0.3**2)
+        prior = (log_t - np.log(expected)) ** 2 / (2 * 0.3**2)
+        return -weight @ np.log(p[np.arange(50), y]) + prior
 
     best = minimize_scalar(cost, bounds=np.log([0.1, 10.0]), method="bounded")
     p = torch.tensor(softmax(logits, -1))
-    found = fit_temperature(p, torch.tensor(y), torch.tensor(weight) if weighted else None)
+    own_weight = torch.tensor(weight) if weighted else None
+    found = fit_temperature(p, torch.tensor(y), own_weight, expected)
     assert cost(np.log(found)) == pytest.approx(best.fun, abs=1e-6)
 
 
@@ -92,6 +100,54 @@ def test_a_few_rows_say_little():
     """One row that is as wrong as can be moves log T by less than its prior's spread."""
     p = torch.tensor([[[0.9, 0.1]]], dtype=F64)
     assert 0.0 < np.log(fit_temperature(p, torch.tensor([1]))) < PRIOR
+    assert 0.0 < np.log(fit_temperature(p, torch.tensor([1]), expected=2.0) / 2.0) < PRIOR
+
+
+def doubtful(n_estimates, n_classes, spread, scale, n=20_000, seed=0):
+    """Estimates whose logits err, each in its own way, and labels."""
+    rng = np.random.default_rng(seed)
+    true = 1.5 * rng.standard_normal((n, n_classes))
+    y = (true + rng.gumbel(size=true.shape)).argmax(-1)
+    errors = spread * rng.standard_normal((n_estimates, n, n_classes))
+    return torch.tensor(softmax(scale * (true + errors), -1)), torch.tensor(y)
+
+
+@pytest.mark.parametrize("n_estimates", [2, 6])
+@pytest.mark.parametrize(("n_classes", "scale"), [(2, 1.0), (3, 2.5), (5, 1.0)])
+@pytest.mark.parametrize(
+    ("spread", "least", "most"), [(0.2, 0.9, 1.1), (0.4, 0.85, 1.1), (1, 0.67, 1.1)]
+)
+def test_how_much_less_sure_the_mean_is_shows_without_labels(
+    n_estimates, n_classes, scale, spread, least, most
+):
+    """Against temperatures that labels show: all of it where estimates differ little.
+
+    Where they differ much some of it is left.
+    """
+    p, y = doubtful(n_estimates, n_classes, spread, scale)
+    alone = fit_temperature(p.flatten(0, 1)[None], y.repeat(n_estimates))
+    by_labels = alone - fit_temperature(p, y)
+    assert by_labels > 0.01 * alone, "else there is little to find"
+    assert least < (alone - alone * temperature_ratio(p, alone)) / by_labels < most
+
+
+@given(st.integers(0, 10**6), st.floats(0.5, 2.0))
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_the_ratio_is_what_labels_drawn_from_the_mean_ask_of_each_alone(seed, temperature):
+    """Against another search, with a number of labels of each class in place of a law."""
+    rng = np.random.default_rng(seed)
+    logits = 2.0 * rng.standard_normal((3, 40, 4)) + rng.standard_normal((40, 4))
+    law = softmax(logits / temperature, -1).mean(0)
+
+    def cost(log_t):
+        return -np.einsum("nc,enc->", law, log_softmax(logits / np.exp(log_t), -1))
+
+    best = minimize_scalar(cost, bounds=np.log([0.1, 10.0]), method="bounded")
+    found = temperature_ratio(torch.tensor(softmax(logits, -1)), temperature)
+    assert cost(np.log(temperature / found)) == pytest.approx(best.fun, rel=1e-6)
+    assert found < 1.0
+    agreed = torch.tensor(softmax(logits[:1], -1)).expand(3, -1, -1)
+    assert temperature_ratio(agreed, temperature) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_rows_are_dealt_class_by_class():
@@ -224,11 +280,14 @@ def test_the_temperature_is_found_by_rows_left_out(variant):
     block = leave_out(y.astype(int), scaled, 3, random).block.numpy()
     rows = np.flatnonzero(block >= 0)
     clf.blocks_.temperature.fill_(1.0)
-    own = clf.predict_block_proba(X)[block[rows], rows][None]
-    own_weight = scaled[rows] * scaled[rows].sum() / (scaled[rows] ** 2).sum()
+    p = torch.tensor(clf.predict_block_proba(X)[:, rows])
+    own = p[block[rows], range(len(rows))][None]
+    own_weight = torch.tensor(scaled[rows] * scaled[rows].sum() / (scaled[rows] ** 2).sum())
     labels = torch.tensor(y[rows].astype(int))
-    found = fit_temperature(torch.tensor(own), labels, torch.tensor(own_weight))
+    ratio = temperature_ratio(p, fit_temperature(own, labels, own_weight))
+    found = ratio * fit_temperature(own, labels, own_weight, 1.0 / ratio)
     assert clf.temperature_ == pytest.approx(found, rel=1e-3)
+    assert found < 0.9 * fit_temperature(own, labels, own_weight)
 
 
 def test_validation_rows_are_taken_where_there_are_any():
