@@ -291,15 +291,15 @@ default="auto"
     n_jobs : int or None, default=None
         joblib workers that train blocks in `fit`, a group of blocks each. None means 1 unless in
         a `joblib.parallel_config` context, which also chooses where they run (processes, threads,
-        a Dask cluster; Ray's is passed through joblib and was not tried); -1 means all processors.
-        With one worker, all blocks are trained in one step. With more, a block learns what it
-        learns in one step, up to rounding, and for the same `n_jobs` bit for bit the same on any
-        back end. It pays where a fit takes many seconds. Blocks that share a learned embedding or
-        schedule, or that `callbacks` follow, cannot be trained apart: an error for any `n_jobs` but
-        None and 1. In groups `history_` lacks "train_loss" and "valid_loss", which no worker knows,
-        and a block's losses are NaN after its worker was done. `verbose` then shows blocks that are
-        done, not epochs. Workers that are threads go on for a while after Ctrl-C or an error of
-        another one: prefer processes, joblib's default.
+        a Dask or Ray cluster); -1 means all processors. With one worker, all blocks are trained in
+        one step. With more, a block learns what it learns in one step, up to rounding, and for the
+        same `n_jobs` bit for bit the same on any back end. It pays where a fit takes many seconds.
+        Blocks that share a learned embedding or schedule, or that `callbacks` follow, cannot be
+        trained apart: an error for any `n_jobs` but None and 1. In groups `history_` lacks
+        "train_loss" and "valid_loss", which no worker knows, and a block's losses are NaN after its
+        worker was done. `verbose` then shows blocks that are done, not epochs. Workers that are
+        threads go on for a while after Ctrl-C or an error of another one: prefer processes,
+        joblib's default.
 
     random_state : int, RandomState instance or None, default=None
         Decides initial values, order of rows, noise in training and draws in prediction. With
@@ -332,8 +332,9 @@ default="auto"
         Number of epochs run.
 
     temperature_ : float
-        What class probabilities were made surer (below 1) or less sure (above 1) by; 1 where
-        there was nothing to find it by. `predict_class_kernel` and trajectories are without it.
+        What the blocks' class probabilities were made surer (below 1) or less sure (above 1) by
+        for their mean to be as sure as it is right; 1 where there was nothing to find it by.
+        `predict_class_kernel` and trajectories are without it.
 
     loss_curve_ : ndarray of shape (`n_iter_`, n_blocks)
         Denoising loss of each block over the epochs, divided by the block's scale before
@@ -816,6 +817,9 @@ default="auto"
         more than 32 classes, kernels are over each row's 32 likeliest ones by a first pass of
         all blocks: a block divides the probability of these anew, and the other classes keep
         the probability that the first block gives them at its noisiest level.
+
+        They are as sure as the mean of all of them asks for (`temperature_`), and so surer than
+        each block alone would best be.
 
         Parameters
         ----------

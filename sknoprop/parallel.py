@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -180,7 +181,7 @@ def train_groups(
                     done[k] = group
                     bar.update(groups[k].stop - groups[k].start)
                 break
-            except TerminatedWorkerError:
+            except _worker_killed():
                 if attempt == N_RESTARTS:
                     raise
                 warnings.warn(
@@ -190,6 +191,12 @@ def train_groups(
                     stacklevel=2,
                 )
     return _merge(model, [done[k] for k in range(len(groups))], before)
+
+
+def _worker_killed() -> tuple[type[Exception], ...]:
+    """What joblib's back ends raise for it. Dask's does not: its scheduler asks another worker."""
+    ray = sys.modules.get("ray.exceptions")  # who runs Ray has imported it
+    return (TerminatedWorkerError,) if ray is None else (TerminatedWorkerError, ray.RayActorError)
 
 
 def _as_they_come(n_jobs: int, jobs: Iterable[Any]) -> Iterable[tuple[int, _Group]]:

@@ -389,21 +389,39 @@ def test_a_dask_cluster(data, monkeypatch, tmp_path):
     assert same(state(clf), state(expected))
 
 
-def test_a_ray_cluster(data):
+@pytest.mark.slow
+def test_a_ray_cluster(data, monkeypatch, tmp_path):
+    """The same blocks, also where a worker is killed: all groups are trained again."""
+    # By default Ray's workers give way to all else, here to the other tests.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
+    flag = tmp_path / "killed"
     with joblib.parallel_config("threading"):
         expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Ray's own start
         register_ray()
-        ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            logging_level="error",
+            log_to_driver=False,
+            object_store_memory=10**8,
+        )
         try:
             with joblib.parallel_config("ray"):
                 clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
+                assert same(state(clf), state(expected))
+                killed_once = functools.partial(_killed_once, str(flag))
+                monkeypatch.setattr(parallel, "_train_group", killed_once)
+                with pytest.warns(RuntimeWarning, match="2 of 2 groups"):
+                    clf.fit(*data)
         finally:
             ray.shutdown()
+    assert flag.exists()
     assert same(state(clf), state(expected))
 
 
