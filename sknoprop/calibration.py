@@ -117,10 +117,11 @@ def fit_temperature(
         losses = tempered_losses(p, y, math.exp(log_t))
         return float((weight * losses).sum()) + 0.5 * ((log_t - centre) / PRIOR) ** 2
 
-    return _likeliest(cost)
+    # Of one estimate it falls to its least value and rises again.
+    return math.exp(_minimum(cost, -math.log(MOST), math.log(MOST)))
 
 
-def temperature_ratio(p: Tensor, temperature: float) -> float:
+def temperature_ratio(p: Tensor, temperature: float, sample_weight: Tensor | None = None) -> float:
     """Temperature of the estimates' mean, relative to that of each alone.
 
     It needs no labels. Were they drawn from the mean at `temperature`, then a higher one would be
@@ -132,11 +133,13 @@ def temperature_ratio(p: Tensor, temperature: float) -> float:
     p : Tensor of shape (n_estimates, n_samples, n_classes), float64
     temperature : float
         Of each estimate alone.
+    sample_weight : Tensor of shape (n_samples,), optional
+        By default all rows weigh one.
 
     Returns
     -------
     float
-        At most 1, which it is if all estimates agree.
+        From 0.1 to 1, which it is if all estimates agree.
 
     Examples
     --------
@@ -147,23 +150,25 @@ def temperature_ratio(p: Tensor, temperature: float) -> float:
     0.9
     """
     law = tempered(p, temperature).mean(0)
-    tiny = torch.finfo(p.dtype).tiny
+    if sample_weight is not None:
+        law = law * sample_weight[:, None]
+    log_p = p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
-    def surprise(log_t: float) -> float:
-        return -float((law * tempered(p, math.exp(log_t)).clamp_min(tiny).log()).sum())
+    def surprise(log_ratio: float) -> float:
+        scaled = log_p * (math.exp(log_ratio) / temperature)
+        return -float((law * torch.log_softmax(scaled, -1)).sum())
 
-    return temperature / _likeliest(surprise)
+    return math.exp(_minimum(surprise, -math.log(MOST), 0.0))
 
 
-def _likeliest(cost: Callable[[float], float]) -> float:
-    """The temperature whose logarithm costs least, to one in ten thousand."""
-    # Golden sections: of one estimate the cost falls to its least value and rises again.
+def _minimum(cost: Callable[[float], float], low: float, high: float) -> float:
+    """Where a cost is least that falls and then rises, to one in ten thousand."""
+    # By golden sections.
     ratio = 0.5 * (math.sqrt(5.0) - 1.0)
-    low, high = -math.log(MOST), math.log(MOST)
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     of_left, of_right = cost(left), cost(right)
     while high - low > 1e-4:
-        if of_left <= of_right:
+        if of_left < of_right:
             high, right, of_right = right, left, of_left
             left = high - ratio * (high - low)
             of_left = cost(left)
@@ -171,4 +176,4 @@ def _likeliest(cost: Callable[[float], float]) -> float:
             low, left, of_left = left, right, of_right
             right = low + ratio * (high - low)
             of_right = cost(right)
-    return math.exp(0.5 * (low + high))
+    return 0.5 * (low + high)

@@ -258,7 +258,7 @@ default="auto"
         `temperature_`. It is found by rows that were not trained on: those of validation where
         there are any, else each block leaves out some of its own (at most one row in ten, and
         2,000 by all of them; classes with fewer than five rows and heavy rows are spared), which
-        costs no time and hardly any accuracy, as every row is learnt by the other blocks. Not
+        costs hardly any time or accuracy, as every row is learnt by the other blocks. Not
         done for one block, under 50 rows, for trajectories, and where blocks share a learned
         embedding or schedule. Training that goes on (`warm_start`, `partial_fit`) keeps the
         temperature unless the same rows are left out, or given for validation, as before.
@@ -781,7 +781,8 @@ default="auto"
         By class kernels: the mean of the estimates of the blocks so far. Along trajectories:
         the mean of what blocks made of the latents so far, and for the last of them the read-out
         instead, if `readout` is not "denoiser". With fewer steps than blocks (`n_steps`) some
-        blocks take none, and there are fewer stages than blocks.
+        blocks take none, and there are fewer stages than blocks. `temperature_` is that of the
+        last stage: as a rule the first ones are somewhat too sure.
 
         Parameters
         ----------
@@ -818,8 +819,8 @@ default="auto"
         all blocks: a block divides the probability of these anew, and the other classes keep
         the probability that the first block gives them at its noisiest level.
 
-        They are as sure as the mean of all of them asks for (`temperature_`), and so surer than
-        each block alone would best be.
+        They have the temperature of the mean of all of them (`temperature_`): as a rule they are
+        surer than would be best for a block alone.
 
         Parameters
         ----------

@@ -181,7 +181,8 @@ def train_groups(
                     done[k] = group
                     bar.update(groups[k].stop - groups[k].start)
                 break
-            except _worker_killed():
+            # Dask's back end raises nothing: its scheduler asks another worker.
+            except (TerminatedWorkerError, *_ray_error("RayActorError")):
                 if attempt == N_RESTARTS:
                     raise
                 warnings.warn(
@@ -190,13 +191,15 @@ def train_groups(
                     RuntimeWarning,
                     stacklevel=2,
                 )
+            except _ray_error("OutOfMemoryError") as error:  # Ray itself kills who takes too much
+                raise MemoryError(str(error)) from error
     return _merge(model, [done[k] for k in range(len(groups))], before)
 
 
-def _worker_killed() -> tuple[type[Exception], ...]:
-    """What joblib's back ends raise for it. Dask's does not: its scheduler asks another worker."""
-    ray = sys.modules.get("ray.exceptions")  # who runs Ray has imported it
-    return (TerminatedWorkerError,) if ray is None else (TerminatedWorkerError, ray.RayActorError)
+def _ray_error(name: str) -> tuple[type[Exception], ...]:
+    """An error of Ray's by its name, if Ray is in use: who runs it has imported it."""
+    ray = sys.modules.get("ray.exceptions")
+    return () if ray is None else (getattr(ray, name),)
 
 
 def _as_they_come(n_jobs: int, jobs: Iterable[Any]) -> Iterable[tuple[int, _Group]]:

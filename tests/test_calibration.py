@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_wine, make_classification
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score
 
 import sknoprop.calibrating
+import sknoprop.fitting
 from sknoprop import NoPropClassifier, paper_parameters
 from sknoprop.calibrating import calibrate
 from sknoprop.calibration import (
@@ -103,13 +104,22 @@ def test_a_few_rows_say_little():
     assert 0.0 < np.log(fit_temperature(p, torch.tensor([1]), expected=2.0) / 2.0) < PRIOR
 
 
-def doubtful(n_estimates, n_classes, spread, scale, n=20_000, seed=0):
+def doubtful(n_estimates, n_classes, spread, scale, clear=1.0, n=20_000, seed=0):
     """Estimates whose logits err, each in its own way, and labels."""
     rng = np.random.default_rng(seed)
     true = 1.5 * rng.standard_normal((n, n_classes))
     y = (true + rng.gumbel(size=true.shape)).argmax(-1)
     errors = spread * rng.standard_normal((n_estimates, n, n_classes))
-    return torch.tensor(softmax(scale * (true + errors), -1)), torch.tensor(y)
+    clear = np.broadcast_to(clear, n_estimates)[:, None, None]
+    return torch.tensor(softmax(scale * (clear * true + errors), -1)), torch.tensor(y)
+
+
+def share_of_the_way(p, y):
+    """From the temperature of each alone to that of their mean, as labels show both."""
+    alone = fit_temperature(p.flatten(0, 1)[None], y.repeat(len(p)))
+    by_labels = alone - fit_temperature(p, y)
+    assert by_labels > 0.01 * alone, "else there is little to find"
+    return (alone - alone * temperature_ratio(p, alone)) / by_labels
 
 
 @pytest.mark.parametrize("n_estimates", [2, 6])
@@ -120,34 +130,50 @@ def doubtful(n_estimates, n_classes, spread, scale, n=20_000, seed=0):
 def test_how_much_less_sure_the_mean_is_shows_without_labels(
     n_estimates, n_classes, scale, spread, least, most
 ):
-    """Against temperatures that labels show: all of it where estimates differ little.
-
-    Where they differ much some of it is left.
-    """
-    p, y = doubtful(n_estimates, n_classes, spread, scale)
-    alone = fit_temperature(p.flatten(0, 1)[None], y.repeat(n_estimates))
-    by_labels = alone - fit_temperature(p, y)
-    assert by_labels > 0.01 * alone, "else there is little to find"
-    assert least < (alone - alone * temperature_ratio(p, alone)) / by_labels < most
+    """All of it where estimates differ little; where they differ much some of it is left."""
+    assert least < share_of_the_way(*doubtful(n_estimates, n_classes, spread, scale)) < most
 
 
-@given(st.integers(0, 10**6), st.floats(0.5, 2.0))
+def test_it_shows_well_enough_where_some_are_vague_and_where_all_are_far_too_sure():
+    vague = share_of_the_way(*doubtful(5, 3, 0.2, 1.0, clear=(1.0, 1.0, 1.0, 0.3, 0.1)))
+    assert 0.9 < vague < 1.2, "too far, but not by much"
+    p, y = doubtful(5, 3, 2.0, 2.0)
+    assert fit_temperature(p[:1], y) > 5.0, "near the end of what is searched"
+    assert 0.6 < share_of_the_way(p, y) < 1.1
+
+
+@given(st.integers(0, 10**6), st.floats(0.5, 2.0), st.booleans())
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_the_ratio_is_what_labels_drawn_from_the_mean_ask_of_each_alone(seed, temperature):
+def test_the_ratio_is_what_labels_drawn_from_the_mean_ask_of_each_alone(
+    seed, temperature, weighted
+):
     """Against another search, with a number of labels of each class in place of a law."""
     rng = np.random.default_rng(seed)
     logits = 2.0 * rng.standard_normal((3, 40, 4)) + rng.standard_normal((40, 4))
     law = softmax(logits / temperature, -1).mean(0)
+    weight = torch.tensor(rng.random(40)) if weighted else None
+    if weighted:
+        law *= weight.numpy()[:, None]
 
     def cost(log_t):
         return -np.einsum("nc,enc->", law, log_softmax(logits / np.exp(log_t), -1))
 
-    best = minimize_scalar(cost, bounds=np.log([0.1, 10.0]), method="bounded")
-    found = temperature_ratio(torch.tensor(softmax(logits, -1)), temperature)
+    best = minimize_scalar(cost, bounds=np.log([0.01, 100.0]), method="bounded")
+    found = temperature_ratio(torch.tensor(softmax(logits, -1)), temperature, weight)
     assert cost(np.log(temperature / found)) == pytest.approx(best.fun, rel=1e-6)
     assert found < 1.0
     agreed = torch.tensor(softmax(logits[:1], -1)).expand(3, -1, -1)
     assert temperature_ratio(agreed, temperature) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_the_ratio_of_what_is_certain_or_impossible_is_within_bounds():
+    certain = [[[1.0, 0.0]], [[0.0, 1.0]]]
+    impossible = [[[0.5, 0.3, 0.2]], [[0.6, 0.4, 0.0]]]
+    for p in (certain, impossible):
+        assert 0.1 <= temperature_ratio(torch.tensor(p, dtype=F64), 1.0) <= 1.0
+    for tiny in (0.0, 1e-12, 1e-3):
+        agreed = torch.tensor([[[1.0 - tiny, tiny]]] * 3, dtype=F64)
+        assert temperature_ratio(agreed, 1.0) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_rows_are_dealt_class_by_class():
@@ -227,7 +253,10 @@ def test_many_classes_are_tempered_too():
     y = np.arange(800) % 40
     X = rng.standard_normal((40, 6))[y] + 0.5 * rng.standard_normal((800, 6))
     clf = NoPropClassifier(**(SMALL | {"max_iter": 20})).fit(X, y)
-    assert clf.temperature_ != 1.0
+    alone, of_mean = by_rows_left_out(clf, X, y)
+    # A block alone has candidates by its own first pass, here by that of all.
+    assert clf.temperature_ == pytest.approx(of_mean, rel=0.1)
+    assert of_mean < 0.8 * alone
     same = clf.predict_proba(np.repeat(X[:1], 300, axis=0))
     assert (same == same[0]).all()
 
@@ -270,24 +299,65 @@ def test_a_block_does_not_learn_the_labels_it_leaves_out():
     assert not torch.equal(before["head.out.weight"][1], after["head.out.weight"][1])
 
 
-@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
-def test_the_temperature_is_found_by_rows_left_out(variant):
-    X, y = noisy()
-    weight = np.random.default_rng(1).integers(1, 4, len(y)).astype(float)
-    clf = NoPropClassifier(variant, **SMALL).fit(X, y, sample_weight=weight)
-    scaled = weight / weight.mean()
+def by_rows_left_out(clf, X, y, weight=None):
+    """Temperatures of blocks alone, and of their mean, from what the classifier predicts."""
+    weight = np.ones(len(y)) if weight is None else weight / weight.mean()
+    y = np.unique(y, return_inverse=True)[1]
     random = Seeds(clf._seed).numpy("left out")
-    block = leave_out(y.astype(int), scaled, 3, random).block.numpy()
-    rows = np.flatnonzero(block >= 0)
+    n_blocks = len(clf.blocks_.head.out.weight)
+    block = leave_out(y, weight, n_blocks, random).block.numpy()
+    rows = np.concatenate([np.flatnonzero(block == b) for b in range(n_blocks)])
     clf.blocks_.temperature.fill_(1.0)
     p = torch.tensor(clf.predict_block_proba(X)[:, rows])
     own = p[block[rows], range(len(rows))][None]
-    own_weight = torch.tensor(scaled[rows] * scaled[rows].sum() / (scaled[rows] ** 2).sum())
-    labels = torch.tensor(y[rows].astype(int))
-    ratio = temperature_ratio(p, fit_temperature(own, labels, own_weight))
-    found = ratio * fit_temperature(own, labels, own_weight, 1.0 / ratio)
-    assert clf.temperature_ == pytest.approx(found, rel=1e-3)
-    assert found < 0.9 * fit_temperature(own, labels, own_weight)
+    labels, weight = torch.tensor(y[rows]), torch.tensor(weight[rows])
+    step = -(-len(rows) // sknoprop.calibrating.ENOUGH_ROWS)
+
+    def effective(weight):
+        return weight * weight.sum() / (weight**2).sum()
+
+    alone = fit_temperature(own, labels, effective(weight))
+    ratio = temperature_ratio(p[:, ::step], alone, effective(weight[::step]))
+    clf.blocks_.temperature.fill_(clf.temperature_)
+    return alone, ratio * fit_temperature(own, labels, effective(weight), 1.0 / ratio)
+
+
+@pytest.mark.parametrize("enough", [500, 20])
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+def test_the_temperature_is_found_by_rows_left_out(variant, enough, monkeypatch):
+    monkeypatch.setattr(sknoprop.calibrating, "ENOUGH_ROWS", enough)
+    X, y = noisy()
+    weight = np.random.default_rng(1).integers(1, 4, len(y)).astype(float)
+    clf = NoPropClassifier(variant, **SMALL).fit(X, y, sample_weight=weight)
+    alone, of_mean = by_rows_left_out(clf, X, y, weight)
+    assert clf.temperature_ == pytest.approx(of_mean, rel=1e-3)
+    assert of_mean < 0.9 * alone
+
+
+def test_it_is_that_of_the_mean_after_further_cycles_too():
+    X, y = make_classification(400, 10, n_informative=6, n_classes=4, random_state=0)
+    clf = NoPropClassifier("fm", **(SMALL | {"hidden_layer_sizes": (32,), "max_iter": "auto"}))
+    clf.fit(X, y)
+    assert clf.n_iter_ > 50, "one cycle"
+    alone, of_mean = by_rows_left_out(clf, X, y)
+    assert clf.temperature_ == pytest.approx(of_mean, rel=1e-3)
+    assert of_mean < 0.9 * alone
+
+
+def test_further_cycles_hang_on_blocks_alone(monkeypatch):
+    """Blocks that are too sure train no further, be their mean less sure than it is right."""
+    cycles = []
+    train = sknoprop.fitting.train
+    monkeypatch.setattr(
+        sknoprop.fitting, "train", lambda *arguments: cycles.append(1) or train(*arguments)
+    )
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 4
+    X = 2.0 * rng.standard_normal((4, 6))[y] + 1.65 * rng.standard_normal((400, 6))
+    clf = NoPropClassifier("fm", n_blocks=3, random_state=0).fit(X, y)
+    alone, of_mean = by_rows_left_out(clf, X, y)
+    assert of_mean < 0.95 < 1.02 < alone, "else they agree"
+    assert len(cycles) == 1
 
 
 def test_validation_rows_are_taken_where_there_are_any():

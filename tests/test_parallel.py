@@ -3,7 +3,9 @@
 import functools
 import os
 import signal
+import sys
 import threading
+import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -387,6 +389,28 @@ def test_a_dask_cluster(data, monkeypatch, tmp_path):
             clf.fit(*data)
     assert flag.exists()
     assert same(state(clf), state(expected))
+
+
+def test_a_worker_that_ray_kills_for_its_memory_is_told_as_such(data, monkeypatch):
+    """By an error of Ray's own, here in the place of Ray."""
+
+    class OutOfMemoryError(Exception):
+        pass
+
+    class RayActorError(Exception):
+        pass
+
+    def too_much(*arguments):
+        raise OutOfMemoryError("the node was low on memory")
+
+    names = {"OutOfMemoryError": OutOfMemoryError, "RayActorError": RayActorError}
+    monkeypatch.setitem(sys.modules, "ray.exceptions", types.SimpleNamespace(**names))
+    monkeypatch.setattr(parallel, "_train_group", too_much)
+    with (
+        joblib.parallel_config("threading"),
+        pytest.raises(MemoryError, match=r"lower values of batch_size .* low on memory"),
+    ):
+        NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
 
 
 @pytest.mark.slow

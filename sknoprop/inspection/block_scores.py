@@ -32,8 +32,9 @@ class BlockScoreDisplay:
 
     The two curves together answer whether depth helps or one block does all the work: if it did,
     the others' own scores would be no better than chance, and those after each block would not
-    move once it has been asked. It is recommended to create one with `from_estimator` or
-    `from_predictions`.
+    move once it has been asked. Log losses are at the temperature of all blocks' mean
+    (`temperature_`), at which one block, or a few, are as a rule somewhat too sure. It is
+    recommended to create one with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------

@@ -1,0 +1,160 @@
+"""Temperatures that fits find, beside those that rows never seen ask for.
+
+    python benchmarks/temperature.py                    # made data and scikit-learn's
+    python benchmarks/temperature.py --data FOLDER      # and the tables of tables.py, ten minutes
+    python benchmarks/temperature.py --report           # print what was measured
+
+Blocks leave rows out, which show the temperature of a block *alone*; that of their mean is carried
+on from it without labels (`sknoprop.calibration.temperature_ratio`). Here both are set beside the
+likeliest ones by labels of three test folds, and log losses at each: without a temperature, at that
+of blocks alone, at that of the mean, and at the best one, which only test labels know. "fm" with
+its defaults. Writes ``benchmarks/results/temperature.json``.
+"""
+
+import argparse
+import json
+import math
+import platform
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn.datasets import make_classification
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+from tables import TABLES, load, preprocessing
+from threadpoolctl import threadpool_limits
+
+import sknoprop.fitting
+from sknoprop import NoPropClassifier, __version__
+
+RESULTS = Path(__file__).parent / "results" / "temperature.json"
+
+#: Rows, informative features of twenty, classes, share of wrong labels, blocks.
+MADE = {
+    "made, 2 classes": (15_000, 15, 2, 0.01, 5),
+    "made, 10 classes": (15_000, 15, 10, 0.01, 5),
+    "made, 10 classes, 10 blocks": (15_000, 15, 10, 0.01, 10),
+    "made, 4 classes, a fifth of labels wrong": (4_500, 10, 4, 0.2, 5),
+    "made, 3 classes, few rows": (300, 5, 3, 0.1, 5),
+}
+
+
+def data(name, folder):
+    """Features, labels and number of blocks."""
+    if name in MADE:
+        n_rows, informative, n_classes, wrong, n_blocks = MADE[name]
+        X, y = make_classification(
+            n_rows, 20, n_informative=informative, n_classes=n_classes, flip_y=wrong, random_state=0
+        )
+        return X, y, n_blocks
+    X, y = load(name, folder)
+    return X, y, 5
+
+
+def tempered(p, temperature):
+    """The mean of estimates, each to a power; apart from the package's own."""
+    power = np.exp(np.log(np.maximum(p, 1e-300)) / temperature)
+    return (power / power.sum(-1, keepdims=True)).mean(0)
+
+
+def likeliest(losses):
+    """The temperature at which a loss is least."""
+    found = minimize_scalar(lambda log_t: losses(math.exp(log_t)), bounds=(-2.5, 2.5))
+    return math.exp(found.x)
+
+
+def fold(X, y, n_blocks, train, test, seed):
+    if hasattr(X, "iloc"):
+        scale = preprocessing(X).fit(X.iloc[train])
+        X_train, X_test = scale.transform(X.iloc[train]), scale.transform(X.iloc[test])
+    else:
+        X_train, X_test = X[train], X[test]
+    alone = []
+
+    def spy(model, *arguments):
+        alone.append(float(model.temperature))
+        calibrate_mean(model, *arguments)
+
+    calibrate_mean = sknoprop.fitting.calibrate_mean
+    with mock.patch("sknoprop.fitting.calibrate_mean", spy):
+        clf = NoPropClassifier("fm", n_blocks=n_blocks, random_state=seed).fit(X_train, y[train])
+    clf.blocks_.temperature.fill_(1.0)
+    p = clf.predict_block_proba(X_test)
+
+    def loss(temperature, estimates=p):
+        return log_loss(y[test], tempered(estimates, temperature), labels=clf.classes_)
+
+    best_alone = likeliest(lambda t: np.mean([loss(t, own[None]) for own in p]))
+    best = likeliest(loss)
+    return {
+        "alone": alone[0],
+        "alone_by_labels": best_alone,
+        "mean": clf.temperature_,
+        "mean_by_labels": best,
+        "loss_without": loss(1.0),
+        "loss_alone": loss(alone[0]),
+        "loss_mean": loss(clf.temperature_),
+        "loss_best": loss(best),
+    }
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    records = []
+    names = [*MADE, *(t for t in TABLES if folder or TABLES[t] is None)]
+    with threadpool_limits(1):
+        for name in names:
+            X, y, n_blocks = data(name, folder)
+            folds = StratifiedKFold(3, shuffle=True, random_state=0).split(X, y)
+            found = [fold(X, y, n_blocks, *rows, seed) for seed, rows in enumerate(folds)]
+            records.append({"data": name, "folds": found})
+            print(line(records[-1]), flush=True)
+    where = {
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "sknoprop": __version__,
+    }
+    RESULTS.write_text(json.dumps({"where": where, "records": records}, indent=1) + "\n")
+
+
+def line(record):
+    mean = {k: np.mean([f[k] for f in record["folds"]]) for k in record["folds"][0]}
+    temperatures = " | ".join(
+        f"{mean[k]:.2f}" for k in ("alone", "alone_by_labels", "mean", "mean_by_labels")
+    )
+    losses = " | ".join(f"{mean[f'loss_{k}']:.4f}" for k in ("without", "alone", "mean", "best"))
+    return f"| {record['data']} | {temperatures} | {losses} |"
+
+
+def report():
+    print("| | a block's T | by test labels | the mean's T | by test labels |", end="")
+    print(" log loss, T = 1 | a block's T | the mean's T | the best T |")
+    print("|---" * 9 + "|")
+    records = json.loads(RESULTS.read_text())["records"]
+    for record in records:
+        print(line(record))
+    ratios = [
+        {k: np.mean([f[f"loss_{k}"] for f in r["folds"]]) for k in ("without", "alone", "mean")}
+        for r in records
+    ]
+    for other in ("without", "alone"):
+        logs = np.log([r["mean"] / r[other] for r in ratios])
+        print(
+            f"\nAt the mean's T log losses are {math.exp(logs.mean()):.3f} times those "
+            f"{'without one' if other == 'without' else 'at the T of a block'} "
+            f"(standard error {logs.std(ddof=1) / math.sqrt(len(logs)):.3f}), "
+            f"lower on {(logs < 0).sum()} of {len(logs)}."
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="folder of the tables that scikit-learn does not ship")
+    parser.add_argument("--report", action="store_true")
+    arguments = parser.parse_args()
+    if not arguments.report:
+        main(arguments.data)
+    report()
