@@ -196,7 +196,9 @@ FOREIGN = {
     "datasets": {"numpy", "os", "sklearn", "torch", "torchvision"},
     "building": {"numpy", "torch"},
     "fitting": {"joblib", "numpy", "sklearn", "torch", "warnings"},
-    "parallel": {"joblib", "numpy", "os", "skorch", "threading", "torch", "tqdm", "warnings"},
+    "parallel": {
+        *("joblib", "numpy", "os", "skorch", "sys", "threading", "torch", "tqdm", "warnings"),
+    },
     "persistence": {
         *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
         *("secrets", "skorch", "stat", "torch", "warnings"),
