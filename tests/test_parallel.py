@@ -1,13 +1,16 @@
 """Blocks trained by several workers: the same blocks."""
 
 import functools
+import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -30,11 +33,15 @@ from tests.models import Counting, toy_draws, toy_model
 SMALL = {"n_blocks": 5, "hidden_layer_sizes": (8, 6), "max_iter": 4, "random_state": 0}
 
 
-@pytest.fixture(scope="module")
-def data():
+def rows():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 150)
     return rng.standard_normal((3, 4))[y] + 0.5 * rng.standard_normal((150, 4)), y
+
+
+@pytest.fixture(scope="module")
+def data():
+    return rows()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -414,39 +421,18 @@ def test_a_worker_that_ray_kills_for_its_memory_is_told_as_such(data, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_ray_cluster(data, monkeypatch, tmp_path):
+def test_a_ray_cluster(data, tmp_path):
     """The same blocks, also where a worker is killed: all groups are trained again."""
-    # By default Ray's workers give way to all else, here to the other tests.
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    ray = pytest.importorskip("ray")
-    from ray.util.joblib import register_ray
-
-    flag = tmp_path / "killed"
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
     with joblib.parallel_config("threading"):
         expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Ray's own start
-        register_ray()
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            logging_level="error",
-            log_to_driver=False,
-            object_store_memory=10**8,
-        )
-        try:
-            with joblib.parallel_config("ray"):
-                clf = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
-                assert same(state(clf), state(expected))
-                killed_once = functools.partial(_killed_once, str(flag))
-                monkeypatch.setattr(parallel, "_train_group", killed_once)
-                with pytest.warns(RuntimeWarning, match="2 of 2 groups"):
-                    clf.fit(*data)
-        finally:
-            ray.shutdown()
-    assert flag.exists()
-    assert same(state(clf), state(expected))
+    command = [sys.executable, "-m", "tests.ray_cluster", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=300, cwd=Path(__file__).parents[1])
+    assert (tmp_path / "killed").exists()
+    assert "2 of 2 groups of blocks are trained again" in (tmp_path / "warnings").read_text()
+    for name in ("first.pt", "second.pt"):
+        assert same(torch.load(tmp_path / name, weights_only=True), state(expected)), name
 
 
 def test_there_are_no_more_workers_than_blocks(data, monkeypatch):
