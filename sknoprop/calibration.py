@@ -145,9 +145,9 @@ def temperature_ratio(p: Tensor, temperature: float, sample_weight: Tensor | Non
     --------
     >>> import torch
     >>> from sknoprop.calibration import temperature_ratio
-    >>> p = torch.tensor([[[0.9, 0.1]], [[0.6, 0.4]]], dtype=torch.float64)
+    >>> p = torch.tensor([[[0.9, 0.1]], [[0.8, 0.2]]], dtype=torch.float64)
     >>> round(temperature_ratio(p, 1.0), 2)
-    0.9
+    0.95
     """
     law = tempered(p, temperature).mean(0)
     if sample_weight is not None:

@@ -16,7 +16,8 @@ def test_minimum_versions_are_those_of_the_package():
     optional = project["optional-dependencies"]
     extras = [optional[name] for name in ("plot", "vision", "distributed", "test")]
     for requirement in sum(extras, project["dependencies"]):
-        name, version = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement).groups()
+        named, *_ = requirement.split(";")  # behind it stands for which versions of Python
+        name, version = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", named).groups()
         # One and the same wherever it is said.
         assert stated.setdefault(name, version) == version, name
     pins = (ROOT / "tests" / "minimum-versions.txt").read_text().splitlines()
