@@ -122,8 +122,9 @@ def share_of_the_way(p, y):
     return (alone - alone * temperature_ratio(p, alone)) / by_labels
 
 
-@pytest.mark.parametrize("n_estimates", [2, 6])
-@pytest.mark.parametrize(("n_classes", "scale"), [(2, 1.0), (3, 2.5), (5, 1.0)])
+@pytest.mark.parametrize(
+    ("n_estimates", "n_classes", "scale"), [(2, 2, 1.0), (6, 2, 1.0), (2, 5, 1.0), (6, 3, 2.5)]
+)
 @pytest.mark.parametrize(
     ("spread", "least", "most"), [(0.2, 0.9, 1.1), (0.4, 0.85, 1.1), (1, 0.67, 1.1)]
 )
