@@ -28,9 +28,10 @@ clf.fit(X_train, y_train)
 #
 # If one block did all the work, the others would be no better than chance on their own. They are
 # not: every block alone is a good classifier. That is why the first answer is nearly as good as the
-# last one; mind the small range of the axes. The mean is better than the blocks are, and gains most
-# from the first few. Probabilities are as sure as suits the mean of all ten, which differ: one block
-# alone, and the first answers, are a little too sure, and part of the gain in log loss is that.
+# last one; mind the small range of the axes. The mean is better than the blocks are, and gains
+# most from the first few. Probabilities are as sure as suits the mean of all ten, which differ: one
+# block alone, and the first answers, are a little too sure, and part of the gain in log loss is
+# that.
 
 display = BlockScoreDisplay.from_estimator(clf, X_test, y_test)
 fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 6.6), layout="constrained")
