@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
 
     register_ray()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+    (folder / "started").touch()
     parallel._train_group = functools.partial(_killed_once, str(folder / "killed"))
     with joblib.parallel_config("ray"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -428,7 +428,12 @@ def test_a_ray_cluster(data, tmp_path):
     with joblib.parallel_config("threading"):
         expected = NoPropClassifier("fm", n_jobs=2, **SMALL).fit(*data)
     command = [sys.executable, "-m", "tests.ray_cluster", str(tmp_path)]
-    subprocess.run(command, check=True, timeout=300, cwd=Path(__file__).parents[1])
+    try:
+        subprocess.run(command, check=True, timeout=300, cwd=Path(__file__).parents[1])
+    except subprocess.SubprocessError:
+        if (tmp_path / "started").exists():
+            raise
+        pytest.skip("Ray does not start on this machine")
     assert (tmp_path / "killed").exists()
     assert "2 of 2 groups of blocks are trained again" in (tmp_path / "warnings").read_text()
     assert same(torch.load(tmp_path / "state.pt", weights_only=True), state(expected))
