@@ -148,7 +148,7 @@ def test_it_shows_well_enough_where_some_are_vague_and_where_all_are_far_too_sur
 def test_the_ratio_is_what_labels_drawn_from_the_mean_ask_of_each_alone(
     seed, temperature, weighted
 ):
-    """Against another search, with a number of labels of each class in place of a law."""
+    """Against another search, for another way of writing the same function."""
     rng = np.random.default_rng(seed)
     logits = 2.0 * rng.standard_normal((3, 40, 4)) + rng.standard_normal((40, 4))
     law = softmax(logits / temperature, -1).mean(0)
