@@ -1,5 +1,6 @@
 """The engine: noise, batches, history, faults."""
 
+import copy
 import signal
 from dataclasses import astuple, replace
 
@@ -258,6 +259,7 @@ def assert_same(one, two):
 @pytest.mark.parametrize(
     "options",
     [
+        {},
         {"variant": "fm", "embedding": "learned", "early_stopping": True},
         {"learning_rate": "constant", "optimizer": torch.optim.RMSprop, "blocks_at_once": 2},
     ],
@@ -352,6 +354,26 @@ def test_an_interrupt_while_an_epoch_is_copied(epoch, monkeypatch):
         with pytest.warns(ConvergenceWarning, match=f"interrupted after {epoch} of 4 epochs"):
             clf = NoPropClassifier(**options).fit(X, y)
     ended = NoPropClassifier(**options, callbacks=[Interrupting(epoch)]).fit(X, y)
+    assert_same(outcome(clf), outcome(ended))
+
+
+class Reloading(Callback):
+    """Gives an optimiser what it knows anew, as other tensors and in another order."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        known = net.optimizer_.state_dict()
+        state = copy.deepcopy(dict(reversed(known["state"].items())))
+        net.optimizer_.load_state_dict(known | {"state": state})
+
+
+@pytest.mark.usefixtures("heard")
+def test_an_interrupt_after_an_optimizer_was_given_other_tensors():
+    X, y = toy_data(60)
+    options = SMALL | {"batch_size": 20}
+    clf = NoPropClassifier(**options, callbacks=[Reloading(), Signalling("on_batch_end", 4)])
+    with pytest.warns(ConvergenceWarning, match="interrupted after 3 of 4 epochs"):
+        clf.fit(X, y)
+    ended = NoPropClassifier(**options, callbacks=[Interrupting(3)]).fit(X, y)
     assert_same(outcome(clf), outcome(ended))
 
 

@@ -25,6 +25,9 @@ T = TypeVar("T")
 #: Random numbers drawn at once for one block, about: one call a block then serves many steps.
 CHUNK_NUMBERS = 2**18
 
+#: Numbers of inputs gathered at once, about: a call takes as long as to copy a small batch.
+GATHERED_NUMBERS = 2**14
+
 
 @dataclass(frozen=True)
 class Noised:
@@ -294,8 +297,18 @@ class Batches:
                 of_blocks = of_blocks if weight is None else of_blocks * weight
             noised = Noised(self.y[rows], draws, weight, of_blocks)
             bounds_within = [start - first for start, _ in chunk] + [last - first]
-            for number, (start, stop) in enumerate(chunk):
-                inputs = _rows(self.inputs, order[start:stop])
-                if self.augment is not None:
-                    inputs = self.augment(inputs)
+            for number, inputs in enumerate(self._inputs(rows, bounds_within)):
                 yield Batch(inputs, noised, bounds_within, number)
+
+    def _inputs(self, rows: Tensor, bounds: Sequence[int]) -> Iterator[Tensor]:
+        """Of the rows between each bound and the next."""
+        at_once = 1
+        if isinstance(self.inputs, Tensor):
+            per_row = self.inputs[0].numel()
+            at_once = max(GATHERED_NUMBERS // ((bounds[1] - bounds[0]) * per_row), 1)
+        for several in _batched(pairwise(bounds), at_once):
+            first, last = several[0][0], several[-1][1]
+            inputs = _rows(self.inputs, rows[first:last])
+            for start, stop in several:
+                own = inputs[start - first : stop - first]
+                yield own if self.augment is None else self.augment(own)

@@ -10,6 +10,7 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor
 
+from sknoprop.training.optimizers import OURS
 from sknoprop.training.stopping import Stopping
 
 __all__ = ["TrainingState", "resume"]
@@ -43,6 +44,7 @@ class TrainingState:
         self._first = len(net.history)
         self._tensors = net.module_.state_dict()
         self._kept: dict[str, Any] = {}
+        self._copies: tuple[list[Any], list[Any]] = [], []
         self._n_kept: int | None = self._first
 
     @property
@@ -54,7 +56,16 @@ class TrainingState:
         """Remember what has been learnt; at the end of an epoch."""
         # An interrupt while copies are half made finds training itself at the end of an epoch.
         self._n_kept = None
-        self._kept = _copied(self._learnt(), self._kept)
+        tensors, (known, copies) = self._only_tensors(), self._copies
+        same = len(tensors) == len(known) and all(
+            a is b for a, b in zip(tensors, known, strict=True)
+        )
+        if tensors and same:
+            # To gather all of it takes several times as long as to copy small blocks.
+            torch._foreach_copy_(copies, tensors)
+        else:
+            self._kept = _copied(self._learnt(), self._kept)
+            self._copies = tensors, _values(self._kept["model"], self._kept["optimizer"])
         self._n_kept = len(self.net.history)
 
     def put_back(self) -> bool:
@@ -100,6 +111,14 @@ class TrainingState:
             "stopping": None if self.stopping is None else self.stopping.state_dict(),
         }
 
+    def _only_tensors(self) -> list[Any]:
+        """What `_learnt` consists of, if it is no more than tensors; else nothing."""
+        optimizer = self.net.optimizer_
+        if self.stopping is not None or type(optimizer) not in OURS.values():
+            return []
+        values = _values(self._tensors, optimizer.state)
+        return values if all(isinstance(value, Tensor) for value in values) else []
+
     def _load_learnt(self, learnt: dict[str, Any]) -> None:
         for name, tensor in self._tensors.items():
             kept = learnt["model"][name]
@@ -115,6 +134,10 @@ def resume(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -
     """Give an optimiser a copy of the moments of an earlier one; its step sizes stay its own."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+
+
+def _values(model: Mapping[str, Any], optimizer: Mapping[Any, dict[str, Any]]) -> list[Any]:
+    return [*model.values(), *(value for own in optimizer.values() for value in own.values())]
 
 
 def _copied(value: Any, room: Any = None) -> Any:
