@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -322,7 +323,12 @@ def _on_device(model: NoPropModel, data: Data) -> Rows:
         inputs = LazyInputs(load, len(X), X.generator)
     else:
         size = max(min(CHUNK_NUMBERS // data.X.shape[1], 2**14), 1)
-        inputs = torch.cat([model.encoder.prepare(x) for x in tensors(data.X, size, device)])
+        parts = (model.encoder.prepare(rows) for rows in tensors(data.X, size, device))
+        first = next(parts)
+        # One array that is filled: parts that are joined in the end would take as much again.
+        inputs = first.new_empty(len(data.X), *first.shape[1:])
+        for room, part in zip(inputs.split(size), chain([first], parts), strict=True):
+            room.copy_(part)
     weight = data.sample_weight
     return Rows(
         inputs,

@@ -272,10 +272,11 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
         other classes keep what the first block gave them, see `candidate_classes`.
     """
     if model.embedding.n_classes <= MAX_CANDIDATES:
-        law = stationary_distribution(class_flows(model, features, eps))
+        law = stationary_distribution(class_flows(model, features, eps), overwrite_kernel=True)
         return tempered(law, model.temperature)
     first, candidates = candidate_classes(model, features, eps)
-    law = stationary_distribution(class_flows(model, features, eps, candidates))
+    flows = class_flows(model, features, eps, candidates)
+    law = stationary_distribution(flows, overwrite_kernel=True)
     first = first.double()
     first = first / first.sum(-1, keepdim=True)
     mass = first.gather(-1, candidates).sum(-1, keepdim=True)

@@ -171,7 +171,7 @@ def kernel_from_flow(flow: Tensor) -> Tensor:
     return kernel
 
 
-def stationary_distribution(kernel: Tensor) -> Tensor:
+def stationary_distribution(kernel: Tensor, overwrite_kernel: bool = False) -> Tensor:
     """Stationary distribution of each of a batch of Markov kernels.
 
     Solved exactly, not iterated: close to the label a kernel is nearly the identity and powers
@@ -184,6 +184,8 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
     kernel : Tensor of shape (..., n_classes, n_classes)
         Only off-diagonal entries are used. Any factor of them all leaves the law as it is, so
         rows need not sum to one.
+    overwrite_kernel : bool, default=False
+        Whether `kernel` may be changed, which saves a copy of it if it is float64.
 
     Returns
     -------
@@ -200,7 +202,8 @@ def stationary_distribution(kernel: Tensor) -> Tensor:
     """
     # The floor stands for "no connection seen": far below what a float32 softmax resolves, and
     # large enough for the products below not to underflow.
-    m = kernel.double().clamp_min(1e-60)
+    m = kernel.double()
+    m = m.clamp_min_(1e-60) if overwrite_kernel else m.clamp_min(1e-60)
     n = m.shape[-1]
     for k in range(n - 1, 0, -1):
         # Censor the chain on states 0 .. k-1: steps through k are made direct.

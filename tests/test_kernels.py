@@ -337,7 +337,10 @@ def test_stationary_distribution_solves_the_balance_equations(rows):
 def test_stationary_distribution_matches_eigenvectors():
     generator = np.random.default_rng(0)
     kernel = generator.dirichlet(np.full(6, 0.5), size=(50, 6))
-    law = stationary_distribution(torch.tensor(kernel)).numpy()
+    given = torch.tensor(kernel)
+    law = stationary_distribution(given).numpy()
+    assert (given.numpy() == kernel).all()
+    assert (stationary_distribution(given, overwrite_kernel=True).numpy() == law).all()
     for matrix, vector in zip(kernel, law, strict=True):
         values, vectors = np.linalg.eig(matrix.T)
         expected = np.real(vectors[:, np.argmax(values.real)])

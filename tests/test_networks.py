@@ -226,7 +226,7 @@ def test_heads_add_latents_to_features(head, timed, normalize):
 
 @pytest.mark.parametrize("own_latents", [False, True])
 def test_predictions_in_pieces_are_the_training_formula(own_latents, monkeypatch):
-    """On a CPU a prediction works on a few rows of a block at a time; training on all at once."""
+    """On a CPU a prediction works on a few latents of a block at a time; training on all."""
     head = HEADS["light"](6, 3, 4, generators(2), dropout=0.5, timed=True, normalize=False).eval()
     features, position = rand(2, 8, 6), torch.rand(2, 1, 1)
     z = rand(2, 8 if own_latents else 1, 5, 3, seed=1)
@@ -242,7 +242,7 @@ def test_predictions_in_pieces_are_the_training_formula(own_latents, monkeypatch
         return plain(*args, out=out)
 
     monkeypatch.setattr(torch, name, counted)
-    for numbers, n_pieces in ((6 * 5, 16), (3 * 6 * 5, 8), (2**18, 2)):
+    for numbers, n_pieces in ((8 * 6, 10), (2 * 8 * 6, 6), (2**18, 2)):
         monkeypatch.setattr("sknoprop.networks.heads.PIECE", numbers)
         pieces.clear()
         with torch.no_grad():

@@ -173,9 +173,9 @@ class NumberEncoding(nn.Module):
         """
         x = x.to(self.mean.dtype)
         standard = self.standardize(x)
-        # `x[:, column]`, in a fifth of the time.
-        values = x.gather(1, self.column.expand(len(x), -1))
-        pieces = ((values - self.left) / self.width).clamp(self.low, self.high)
+        # `x[:, column]`, in a fifth of the time; the rest in its place.
+        pieces = x.gather(1, self.column.expand(len(x), -1))
+        pieces.sub_(self.left).div_(self.width).clamp_(self.low, self.high)
         return torch.cat([standard, pieces], dim=1)
 
 

@@ -204,27 +204,24 @@ class LightHead(Head):
         """
         n_blocks, n_samples, width = features.shape
         n_latents, n_classes = of_latents.shape[2], self.out.out_features
-        n_rows = _piece_of(n_samples, n_latents * width)
+        n_at_once = min(max(PIECE // (n_samples * width), 1), n_latents)
         logits = features.new_empty(n_blocks, n_classes, n_latents, n_samples)
         weight = self.out.weight.mT.contiguous()
         shared = of_latents.shape[1] == 1
-        # What a piece's product lacks, for each class.
-        lacking = of_latents if shared else of_latents.new_zeros(n_blocks, 1, 1, width)
-        rest = self.out(lacking).transpose(1, -1)
         added = (-of_latents if shared else of_latents).transpose(1, 2)  # rows after latents
-        sizes = {n_rows, n_samples % n_rows or n_rows}  # pieces of one size are in one place
-        pieces = {n: features.new_empty(n_latents, n, width) for n in sizes}
+        buffer = features.new_empty(n_at_once, n_samples, width)
         for i in range(n_blocks):
-            parts = added[i].expand(-1, n_samples, -1).split(n_rows, 1)
-            places = zip(features[i].split(n_rows), parts, logits[i].split(n_rows, 2), strict=True)
-            for inputs, latents, place in places:
-                piece = pieces[len(inputs)]
+            places = logits[i].split(n_at_once, 1)
+            for latents, place in zip(added[i].split(n_at_once), places, strict=True):
+                piece = buffer[: len(latents)]
                 if shared:
-                    torch.maximum(inputs, latents, out=piece)
+                    torch.maximum(features[i], latents, out=piece)
                 else:
-                    torch.add(inputs, latents, out=piece).relu_()
-                product = weight[i] @ piece.view(-1, width).T
-                torch.add(product.view(place.shape), rest[i], out=place)
+                    torch.add(features[i], latents, out=piece).relu_()
+                torch.mm(weight[i], piece.view(-1, width).T, out=place.flatten(1))
+        # What products lack, the same for all rows.
+        lacking = of_latents if shared else of_latents.new_zeros(n_blocks, 1, 1, width)
+        logits += self.out(lacking).transpose(1, -1)
         return logits.transpose(1, -1)
 
     def _of_candidates(
