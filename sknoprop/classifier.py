@@ -895,10 +895,10 @@ default="auto"
         >>> doubt.shape, bool((doubt >= 0).all())
         ((150,), True)
         """
-        estimates = torch.as_tensor(self.predict_block_proba(X))
-        of_mean = torch.special.entr(estimates.mean(0)).sum(-1)
-        mean_of = torch.special.entr(estimates).sum(-1).mean(0)
-        return (of_mean - mean_of).clamp_min(0.0).numpy()
+        # numpy's means and sums: torch adds up the last rows of an array in another order.
+        estimates = self.predict_block_proba(X)
+        mean_of = _entropies(estimates).mean(axis=0)
+        return np.maximum(_entropies(estimates.mean(axis=0)) - mean_of, 0.0)
 
     def predict_trajectory(self, X):
         """Every step of the paper's trajectories from noise to label.
@@ -1142,6 +1142,10 @@ def _numbers(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
         unknown = labels[found < 0]
         raise ValueError(f"{name} must have labels among {classes}. Got also {unknown}.")
     return found[inverse]
+
+
+def _entropies(p: np.ndarray) -> np.ndarray:
+    return -np.sum(p * np.log(np.where(p > 0.0, p, 1.0)), axis=-1)
 
 
 @contextmanager

@@ -68,9 +68,9 @@ def rows_within_bounds(
 ) -> int:
     """Rows that are worked on together, if an array has so many numbers for each.
 
-    A power of two that depends on the model, its device and the method and never on the data:
-    products of matrices of one shape round alike, so a row's prediction does not change with the
-    rows around it.
+    A power of two, or three quarters of one in double precision, that depends on the model, its
+    device and the method and never on the data: products of matrices of one shape round alike, so a
+    row's prediction does not change with the rows around it.
 
     Parameters
     ----------
@@ -82,7 +82,10 @@ def rows_within_bounds(
     """
     largest, most_rows = _bounds(model.embedding.weight.device, most_on_gpu)
     size = int(2 ** math.floor(math.log2(min(max(largest // numbers, 1), most_rows))))
-    # Of two rows the second may be rounded otherwise than the first would be in its place.
+    # Of two rows the second may be rounded otherwise than the first would be in its place, and in
+    # double precision the last ones are where their number has no factor of twelve.
+    if model.embedding.weight.dtype == torch.float64:
+        size = max(size * 3 // 4, 1)
     return 1 if size == 2 else size
 
 

@@ -366,6 +366,23 @@ def test_a_prediction_depends_on_its_row_alone(fitted, iris):
     np.testing.assert_array_equal(repeated, np.repeat(whole[:2], 500, axis=0))
 
 
+@pytest.mark.parametrize(
+    "method", ["predict_block_proba", "predict_class_kernel", "predict_disagreement"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_classes", [3, 10, 40])
+def test_nor_does_anything_else_depend_on_other_rows(method, dtype, n_classes):
+    X = np.random.default_rng(0).standard_normal((301, 19))
+    clf = small(n_blocks=5, dtype=dtype).fit(X, np.arange(301) % n_classes)
+    predict = getattr(clf, method)
+    axis = 0 if method == "predict_disagreement" else 1
+    whole, order = predict(X), np.random.default_rng(1).permutation(301)
+    np.testing.assert_array_equal(predict(X[order]), whole.take(order, axis))
+    for n in (1, 7):
+        few = np.concatenate([predict(X[i : i + n]) for i in range(0, 10 * n, n)], axis)
+        np.testing.assert_array_equal(few, whole.take(range(10 * n), axis))
+
+
 def test_dtype_decides_the_precision(iris):
     X, y = iris
     double = small(dtype="float64").fit(X, y)

@@ -148,5 +148,5 @@ def test_a_sampler_that_never_asks_at_the_time_is_told():
 
 def test_what_is_kept_of_each_row_counts():
     model, _, _ = toy_model()
-    assert rows_of_trajectories(model, 1, 1) == 256
-    assert rows_of_trajectories(model, 1, 2**17) == 16
+    assert rows_of_trajectories(model, 1, 1) == 192
+    assert rows_of_trajectories(model, 1, 2**17) == 12
