@@ -895,10 +895,11 @@ default="auto"
         >>> doubt.shape, bool((doubt >= 0).all())
         ((150,), True)
         """
-        # numpy's means and sums: torch adds up the last rows of an array in another order.
+        # Block after block: how a mean of them all is taken depends on where a row stands (torch),
+        # or on whether there is but one (numpy).
         estimates = self.predict_block_proba(X)
-        mean_of = _entropies(estimates).mean(axis=0)
-        return np.maximum(_entropies(estimates.mean(axis=0)) - mean_of, 0.0)
+        of_mean = _entropies(sum(estimates) / len(estimates))
+        return np.maximum(of_mean - sum(map(_entropies, estimates)) / len(estimates), 0.0)
 
     def predict_trajectory(self, X):
         """Every step of the paper's trajectories from noise to label.

@@ -324,11 +324,12 @@ def _on_device(model: NoPropModel, data: Data) -> Rows:
     else:
         size = max(min(CHUNK_NUMBERS // data.X.shape[1], 2**14), 1)
         parts = (model.encoder.prepare(rows) for rows in tensors(data.X, size, device))
-        first = next(parts)
-        # One array that is filled: parts that are joined in the end would take as much again.
-        inputs = first.new_empty(len(data.X), *first.shape[1:])
-        for room, part in zip(inputs.split(size), chain([first], parts), strict=True):
-            room.copy_(part)
+        inputs = first = next(parts)
+        if len(first) < len(data.X):
+            # An array that is filled: parts that are joined in the end would take as much again.
+            inputs = first.new_empty(len(data.X), *first.shape[1:])
+            for room, part in zip(inputs.split(size), chain([first], parts), strict=True):
+                room.copy_(part)
     weight = data.sample_weight
     return Rows(
         inputs,

@@ -83,9 +83,9 @@ def rows_within_bounds(
     largest, most_rows = _bounds(model.embedding.weight.device, most_on_gpu)
     size = int(2 ** math.floor(math.log2(min(max(largest // numbers, 1), most_rows))))
     # Of two rows the second may be rounded otherwise than the first would be in its place, and in
-    # double precision the last ones are where their number has no factor of twelve.
+    # double precision the last ones may be, unless they are a multiple of twelve.
     if model.embedding.weight.dtype == torch.float64:
-        size = max(size * 3 // 4, 1)
+        return size * 3 // 4 if size >= 16 else 1
     return 1 if size == 2 else size
 
 

@@ -325,11 +325,17 @@ def test_memory_of_trajectories_is_bounded(width, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_rows", [1, 2, 4, 8])
-def test_a_rows_place_makes_no_difference_where_few_are_predicted_at_a_time(n_rows, monkeypatch):
+@pytest.mark.parametrize(
+    ("dtype", "n_classes", "n_rows"),
+    [*(("float32", 3, n) for n in (1, 2, 4, 8)), *(("float64", 11, n) for n in (8, 16))],
+)
+def test_a_rows_place_makes_no_difference_where_few_are_predicted_at_a_time(
+    dtype, n_classes, n_rows, monkeypatch
+):
     """With this width and number of features it does where products have two rows."""
     X = np.random.default_rng(0).standard_normal((60, 19))
-    clf = small("fm", n_blocks=1, hidden_layer_sizes=(17,), n_bins=1).fit(X, np.arange(60) % 3)
+    clf = small("fm", n_blocks=1, hidden_layer_sizes=(17,), n_bins=1, dtype=dtype, n_draws=1)
+    clf.fit(X, np.arange(60) % n_classes)
     monkeypatch.setattr("sknoprop.inference.LARGEST_ARRAY", n_rows * clf.blocks_.encoder.largest)
     assert rows_at_once(clf.blocks_, clf.n_draws) <= n_rows
     forward, backward = clf.predict_proba(X), clf.predict_proba(X[::-1])
@@ -367,20 +373,25 @@ def test_a_prediction_depends_on_its_row_alone(fitted, iris):
 
 
 @pytest.mark.parametrize(
-    "method", ["predict_block_proba", "predict_class_kernel", "predict_disagreement"]
+    ("method", "axis", "n_classes"),
+    [
+        ("predict_block_proba", 1, 40),
+        ("predict_class_kernel", 1, 10),
+        ("predict_disagreement", 0, 10),
+        ("predict_proba", 0, 10),  # by trajectories
+    ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n_classes", [3, 10, 40])
-def test_nor_does_anything_else_depend_on_other_rows(method, dtype, n_classes):
+def test_nor_does_anything_else_depend_on_other_rows(method, axis, n_classes, dtype):
     X = np.random.default_rng(0).standard_normal((301, 19))
-    clf = small(n_blocks=5, dtype=dtype).fit(X, np.arange(301) % n_classes)
-    predict = getattr(clf, method)
-    axis = 0 if method == "predict_disagreement" else 1
+    inference = "trajectory" if method == "predict_proba" else "kernel"
+    clf = small(n_blocks=10, dtype=dtype, max_iter=1, inference=inference)
+    predict = getattr(clf.fit(X, np.arange(301) % n_classes), method)
     whole, order = predict(X), np.random.default_rng(1).permutation(301)
     np.testing.assert_array_equal(predict(X[order]), whole.take(order, axis))
     for n in (1, 7):
-        few = np.concatenate([predict(X[i : i + n]) for i in range(0, 10 * n, n)], axis)
-        np.testing.assert_array_equal(few, whole.take(range(10 * n), axis))
+        few = np.concatenate([predict(X[i : i + n]) for i in range(0, 4 * n, n)], axis)
+        np.testing.assert_array_equal(few, whole.take(range(4 * n), axis))
 
 
 def test_dtype_decides_the_precision(iris):

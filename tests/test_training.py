@@ -76,8 +76,10 @@ def test_seeds_differ_by_purpose_and_block():
     assert len(first) == 30
 
 
+@pytest.mark.parametrize("gathered", [1, 8, 2**14])
 @pytest.mark.parametrize(("n", "batch_size", "sizes"), [(10, 4, [4, 3, 3]), (65, 64, [33, 32])])
-def test_an_epoch_is_every_row_once(n, batch_size, sizes):
+def test_an_epoch_is_every_row_once(n, batch_size, sizes, gathered, monkeypatch):
+    monkeypatch.setattr("sknoprop.training.batches.GATHERED_NUMBERS", gathered)
     inputs = torch.arange(n, dtype=torch.float32)[:, None]
     order = torch.Generator().manual_seed(0)
     batches = Batches(inputs, torch.arange(n), batch_size, order, noise_source([0, 1]))
@@ -357,6 +359,40 @@ def test_an_interrupt_while_an_epoch_is_copied(epoch, monkeypatch):
     assert_same(outcome(clf), outcome(ended))
 
 
+@pytest.mark.usefixtures("heard")
+def test_an_interrupt_while_tensors_are_copied(monkeypatch):
+    X, y = toy_data()
+    copied, n_calls = torch._foreach_copy_, 0
+
+    def interrupted(copies, tensors):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 2:  # after the third epoch: the first one's copies are made one by one
+            copies[0].fill_(torch.nan)
+            signal.raise_signal(signal.SIGINT)
+        return copied(copies, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "_foreach_copy_", interrupted)
+        with pytest.warns(ConvergenceWarning, match="interrupted after 3 of 4 epochs"):
+            clf = NoPropClassifier(**SMALL).fit(X, y)
+    ended = NoPropClassifier(**SMALL, callbacks=[Interrupting(3)]).fit(X, y)
+    assert_same(outcome(clf), outcome(ended))
+
+
+class Numbering(torch.optim.SGD):
+    """Knows something that is no parameter's."""
+
+    def step(self, closure=None):
+        self.state["n_steps"] = self.state.get("n_steps", 0) + 1
+        return super().step(closure)
+
+
+def test_what_an_optimizer_knows_need_not_be_of_parameters():
+    clf = NoPropClassifier(**SMALL, optimizer=Numbering).fit(*toy_data())
+    assert clf._trained.optimizer["n_steps"] == 4
+
+
 class Reloading(Callback):
     """Gives an optimiser what it knows anew, as other tensors and in another order."""
 
@@ -403,3 +439,11 @@ def test_optimisers_of_ones_own():
     NoPropClassifier(optimizer=Careful, **small).fit(X, y)
     with pytest.raises(ValueError, match="Replacing, puts other tensors"):
         NoPropClassifier(optimizer=Replacing, **small).fit(X, y)
+
+
+@pytest.mark.parametrize("numbers", [1, 35])
+def test_data_may_be_prepared_in_parts(numbers, monkeypatch):
+    X, y = toy_data(60)
+    whole = NoPropClassifier(**SMALL).fit(X, y)
+    monkeypatch.setattr("sknoprop.fitting.CHUNK_NUMBERS", numbers)
+    assert_same(outcome(NoPropClassifier(**SMALL).fit(X, y)), outcome(whole))

@@ -206,7 +206,7 @@ class LightHead(Head):
         n_latents, n_classes = of_latents.shape[2], self.out.out_features
         n_at_once = min(max(PIECE // (n_samples * width), 1), n_latents)
         logits = features.new_empty(n_blocks, n_classes, n_latents, n_samples)
-        weight = self.out.weight.mT.contiguous()
+        weight = self.out.weight.mT.contiguous().to(features.dtype)  # lower by autocast
         shared = of_latents.shape[1] == 1
         added = (-of_latents if shared else of_latents).transpose(1, 2)  # rows after latents
         buffer = features.new_empty(n_at_once, n_samples, width)

@@ -65,7 +65,8 @@ class TrainingState:
             torch._foreach_copy_(copies, tensors)
         else:
             self._kept = _copied(self._learnt(), self._kept)
-            self._copies = tensors, _values(self._kept["model"], self._kept["optimizer"])
+            kept = _values(self._kept["model"], self._kept["optimizer"]) if tensors else []
+            self._copies = tensors, kept
         self._n_kept = len(self.net.history)
 
     def put_back(self) -> bool:
@@ -115,6 +116,8 @@ class TrainingState:
         """What `_learnt` consists of, if it is no more than tensors; else nothing."""
         optimizer = self.net.optimizer_
         if self.stopping is not None or type(optimizer) not in OURS.values():
+            return []
+        if not all(isinstance(own, dict) for own in optimizer.state.values()):
             return []
         values = _values(self._tensors, optimizer.state)
         return values if all(isinstance(value, Tensor) for value in values) else []
