@@ -898,8 +898,9 @@ default="auto"
         # Block after block: how a mean of them all is taken depends on where a row stands (torch),
         # or on whether there is but one (numpy).
         estimates = self.predict_block_proba(X)
-        of_mean = _entropies(sum(estimates) / len(estimates))
-        return np.maximum(of_mean - sum(map(_entropies, estimates)) / len(estimates), 0.0)
+        n = len(estimates)
+        of_mean = _shannon_entropies(sum(estimates) / n)
+        return np.maximum(of_mean - sum(map(_shannon_entropies, estimates)) / n, 0.0)
 
     def predict_trajectory(self, X):
         """Every step of the paper's trajectories from noise to label.
@@ -1145,7 +1146,7 @@ def _numbers(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
     return found[inverse]
 
 
-def _entropies(p: np.ndarray) -> np.ndarray:
+def _shannon_entropies(p: np.ndarray) -> np.ndarray:
     return -np.sum(p * np.log(np.where(p > 0.0, p, 1.0)), axis=-1)
 
 

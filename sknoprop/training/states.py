@@ -57,10 +57,7 @@ class TrainingState:
         # An interrupt while copies are half made finds training itself at the end of an epoch.
         self._n_kept = None
         tensors, (known, copies) = self._only_tensors(), self._copies
-        same = len(tensors) == len(known) and all(
-            a is b for a, b in zip(tensors, known, strict=True)
-        )
-        if tensors and same:
+        if tensors and list(map(id, tensors)) == list(map(id, known)):
             # To gather all of it takes several times as long as to copy small blocks.
             torch._foreach_copy_(copies, tensors)
         else:
