@@ -53,7 +53,8 @@ TABLES = {
 }
 
 OURS = ("dt", "ct", "fm")
-TWINS = ("twin", "twin-l2")
+#: Without a temperature and in a single cycle; and with both as NoProp has them.
+TWINS = ("twin", "twin-l2", "twin-t", "twin-l2-t")
 PEERS = (
     "MLPClassifier",
     "LogisticRegression",
@@ -73,8 +74,8 @@ def make(name, seed):
     if name in TWINS:
         import twin
 
-        cls = twin.PlainEnsemble if name == "twin" else twin.SquaredErrorEnsemble
-        return cls(random_state=seed)
+        cls = twin.SquaredErrorEnsemble if "l2" in name else twin.PlainEnsemble
+        return cls(calibrate=name.endswith("-t"), random_state=seed)
     if name == "CatBoost":
         from catboost import CatBoostClassifier
 

@@ -20,7 +20,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, kinds) or "DefaultCPUAllocator" in str(error)
 
 
-def halved_until_it_fits(run: Callable[[int], T], size: int, less: str) -> T:
+def halved_until_it_fits(
+    run: Callable[[int], T], size: int, less: str, suits: Callable[[int], int] = int
+) -> T:
     """Call `run` with `size`; where memory runs out, with half of it, down to one.
 
     Parameters
@@ -31,6 +33,8 @@ def halved_until_it_fits(run: Callable[[int], T], size: int, less: str) -> T:
         Rows to begin with.
     less : str
         What takes less memory, for the message of the error.
+    suits : callable, optional
+        From half a size to the one that is tried, which may be lower.
 
     Raises
     ------
@@ -48,9 +52,10 @@ def halved_until_it_fits(run: Callable[[int], T], size: int, less: str) -> T:
                     "Predictions need more memory than there is, even for one row at a time. Less "
                     f"is taken by {less}. {error}"
                 ) from error
+        fewer = suits(size // 2)
         warnings.warn(
-            f"Too little memory to predict {size} rows at a time; {size // 2} are tried.",
+            f"Too little memory to predict {size} rows at a time; {fewer} are tried.",
             RuntimeWarning,
             stacklevel=2,
         )
-        size //= 2
+        size = fewer

@@ -50,6 +50,7 @@ from sknoprop.inference import (
     kernel_probabilities,
     rows_at_once,
     rows_encoded_at_once,
+    rows_rounded_alike,
 )
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
@@ -979,18 +980,19 @@ default="auto"
         n_draws = plain(self.n_draws)
         eps = prediction_draws(model, n_draws, self._seed)
         at_once = at_once or rows_at_once(model, n_draws)
+        alike = partial(rows_rounded_alike, model)
 
         @torch.no_grad()
         def run(size: int) -> np.ndarray:
             parts = []
             n_encoded = min(rows_encoded_at_once(model), at_once) * size // at_once
             for rows in tensors(X, size, weight.device):
-                features = features_of(model, rows, size, max(n_encoded, 1))
+                features = features_of(model, rows, size, alike(max(n_encoded, 1)))
                 result = function(model, features, eps)
                 parts.append(result[:, : len(rows)].double().cpu())
             return torch.cat(parts, dim=1).numpy()
 
-        result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})")
+        result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})", alike)
         finite = np.isfinite(result).all(axis=(0, *range(2, result.ndim)))
         if not finite.all():
             raise ValueError(

@@ -31,6 +31,7 @@ __all__ = [
     "kernel_probabilities",
     "rows_at_once",
     "rows_encoded_at_once",
+    "rows_rounded_alike",
     "rows_within_bounds",
 ]
 
@@ -82,11 +83,19 @@ def rows_within_bounds(
     """
     largest, most_rows = _bounds(model.embedding.weight.device, most_on_gpu)
     size = int(2 ** math.floor(math.log2(min(max(largest // numbers, 1), most_rows))))
-    # Of two rows the second may be rounded otherwise than the first would be in its place, and in
-    # double precision the last ones may be, unless they are a multiple of twelve.
+    double = model.embedding.weight.dtype == torch.float64
+    return rows_rounded_alike(model, max(size * 3 // 4, 1) if double else size)
+
+
+def rows_rounded_alike(model: NoPropModel, n_rows: int) -> int:
+    """As many rows, or one where so many may be rounded otherwise, depending on where they stand.
+
+    Of two rows the second may be, and in double precision the last ones, unless their number is a
+    multiple of twelve.
+    """
     if model.embedding.weight.dtype == torch.float64:
-        return size * 3 // 4 if size >= 16 else 1
-    return 1 if size == 2 else size
+        return n_rows if n_rows % 12 == 0 else 1
+    return 1 if n_rows == 2 else n_rows
 
 
 def rows_encoded_at_once(model: NoPropModel) -> int:

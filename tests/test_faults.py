@@ -290,6 +290,28 @@ def test_predictions_that_do_not_fit_are_tried_with_half_the_rows(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Too little memory")
+@pytest.mark.parametrize(
+    ("dtype", "sizes"),
+    [("float32", [256, 128, 64, 32, 16, 8, 4, 1]), ("float64", [192, 96, 48, 24, 12, 1])],
+)
+def test_with_too_little_memory_rows_are_still_rounded_alike(dtype, sizes, monkeypatch):
+    """Of two rows, or six in double precision, one may be rounded otherwise than another."""
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL, dtype=dtype).fit(X, y)
+    found = []
+
+    def probabilities(model, features, eps):
+        found.append(features.shape[1])
+        if features.shape[1] > 1:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return kernel_probabilities(model, features, eps)
+
+    monkeypatch.setattr("sknoprop.classifier.kernel_probabilities", probabilities)
+    clf.predict_proba(X[:1])
+    assert found == sizes
+
+
+@pytest.mark.filterwarnings("ignore:Too little memory")
 def test_too_little_memory_for_one_row_says_what_takes_less(monkeypatch):
     X, y = toy_data(60)
     clf = NoPropClassifier(**SMALL).fit(X, y)
