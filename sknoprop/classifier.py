@@ -39,6 +39,7 @@ from sknoprop.fitting import (
     check_precision,
     fit_model,
     memory_errors,
+    own_modes,
     prediction_draws,
     tensors,
     training_settings,
@@ -671,7 +672,7 @@ default="auto"
         lengthen = params["max_iter"] == "auto" and not trains_on_images(filled)
         settings = training_settings(filled, streaming, lengthen)
         n_jobs = 1 if streaming else filled["n_jobs"]
-        with memory_errors(filled):
+        with memory_errors(filled), own_modes(device):
             if again:
                 # A copy is trained: should it go wrong, the model is what it was.
                 model, before = grown(self.blocks_, self._trained, filled["n_blocks"])
