@@ -83,7 +83,7 @@ def build_model(
     variant = VARIANTS[params["variant"]]()
     schedule = params["schedule"] if params["schedule"] != "auto" else variant.schedule
     # An instance of the user's is copied: training may move it, and fit leaves parameters alone.
-    schedule = copy.deepcopy(resolve(schedule, SCHEDULES))
+    schedule = copy.deepcopy(resolve(schedule, SCHEDULES)).cpu()
     encoding = _encoding(params, X)
     embedding = _embedding(params, encoding, X, y, n_classes, seeds)
     cut = params["partition"] if params["partition"] != "auto" else variant.partition
@@ -240,7 +240,7 @@ def _embedding(
     for start in range(0, len(some), size):
         part = encoding.standardize(torch.as_tensor(np.array(X[some[start : start + size]])))
         if standard is None:
-            standard = torch.empty(len(some), part.shape[1])
+            standard = torch.empty(len(some), part.shape[1], dtype=torch.float32)
         standard[start : start + size] = part
     return prototype_embedding(cast(Tensor, standard), torch.as_tensor(y[some]), n_classes)
 
@@ -260,4 +260,5 @@ def _cast(model: NoPropModel, dtype: torch.dtype) -> None:
             setattr(module, name, cast(buffer))
     # Rounded anew, so that the times of a trajectory meet the edges to the last digit.
     partition = model.partition
-    partition.edges = partition.time_at(torch.arange(model.n_blocks + 1) / model.n_blocks)
+    numbers = torch.arange(model.n_blocks + 1, dtype=torch.float32)
+    partition.edges = partition.time_at(numbers / model.n_blocks)

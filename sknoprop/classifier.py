@@ -20,6 +20,7 @@ from torch import Tensor
 from sknoprop._data import Data, hold_out, weighted_data
 from sknoprop._inputs import LazyRows, check_data
 from sknoprop._memory import halved_until_it_fits
+from sknoprop._modes import own_default_device, own_modes
 from sknoprop._parameters import (
     CONSTRAINTS,
     built_with,
@@ -39,7 +40,6 @@ from sknoprop.fitting import (
     check_precision,
     fit_model,
     memory_errors,
-    own_modes,
     prediction_draws,
     tensors,
     training_settings,
@@ -945,6 +945,7 @@ default="auto"
         size = rows_of_trajectories(self.blocks_, plain(self.n_draws), X.shape[1])
         return self._by_rows(X, partial(run, trajectory_probabilities), size)
 
+    @own_default_device()
     def _sampling(self) -> tuple[Tensor, Callable[..., Tensor]]:
         """Times of a trajectory, and how to run one of the functions along it."""
         model = self.blocks_
@@ -965,6 +966,7 @@ default="auto"
 
         return times, run
 
+    @own_default_device()
     def _by_rows(
         self,
         X: np.ndarray,
@@ -1063,7 +1065,8 @@ default="auto"
         >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
         True
         """
-        save_classifier(self, path, optimizer)
+        with own_default_device():
+            save_classifier(self, path, optimizer)
 
     @classmethod
     def load(cls, path, device=None):
@@ -1099,12 +1102,14 @@ default="auto"
             and make no difference.
         """
         THREADS.ensure_usable()
-        return load_classifier(cls, path, device)
+        with own_default_device():
+            return load_classifier(cls, path, device)
 
     def __getstate__(self):
         state = super().__getstate__() | {"_sknoprop_version": __version__}
         if "blocks_" in state:
-            state["blocks_"] = pickled_model(state["blocks_"])
+            with own_default_device():
+                state["blocks_"] = pickled_model(state["blocks_"])
             # The optimiser's state is three times the size of the model, and seldom wanted.
             del state["_trained"]
         return state
@@ -1123,7 +1128,8 @@ default="auto"
             THREADS.ensure_usable()
             state.setdefault("image_shape_", None)  # pickled before there were images
             state.setdefault("temperature_", 1.0)
-            state["blocks_"] = unpickled_model(state["blocks_"])
+            with own_default_device():
+                state["blocks_"] = unpickled_model(state["blocks_"])
             state["_trained"] = Trained(state["history_"])
         super().__setstate__(state)
 

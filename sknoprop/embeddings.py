@@ -104,7 +104,7 @@ def one_hot_embedding(n_classes: int) -> ClassEmbedding:
     >>> one_hot_embedding(3)
     ClassEmbedding(n_classes=3, dim=3, trainable=False)
     """
-    return ClassEmbedding(torch.eye(n_classes), trainable=False)
+    return ClassEmbedding(torch.eye(n_classes, dtype=torch.float32), trainable=False)
 
 
 def fixed_embedding(weight: Tensor) -> ClassEmbedding:
@@ -156,7 +156,7 @@ def learned_embedding(n_classes: int, dim: int, generator: torch.Generator) -> C
     >>> embedding.trainable, torch.allclose(products, torch.eye(3), atol=1e-5)
     (True, True)
     """
-    rows = torch.randn(n_classes, dim, generator=generator)
+    rows = torch.randn(n_classes, dim, generator=generator, dtype=torch.float32)
     if dim >= n_classes:
         # The rows of a Gaussian matrix made orthogonal; signs fixed so that the result is
         # uniform over orthogonal frames (Mezzadri 2007, arXiv:math-ph/0609050).

@@ -43,7 +43,6 @@ __all__ = [
     "check_precision",
     "fit_model",
     "memory_errors",
-    "own_modes",
     "prediction_draws",
     "tensors",
     "training_settings",
@@ -77,21 +76,6 @@ def check_precision(dtype: str, device: torch.device) -> None:
             "The 'dtype' parameter of NoPropClassifier must be 'float32' or 'float64' on "
             f"{device}. Got {dtype!r} instead: {error}"
         ) from error
-
-
-@contextmanager
-def own_modes(device: torch.device) -> Iterator[None]:
-    """Training as its parameters say, whatever modes of torch it is called under.
-
-    Within one autocast torch keeps the weights that it rounded once, and steps would go on from
-    what they were at the first. In inference mode there are no gradients.
-    """
-    with torch.inference_mode(False):
-        if not torch.is_autocast_enabled(device.type):
-            yield
-            return
-        with torch.autocast(device.type, enabled=False, cache_enabled=False):
-            yield
 
 
 def training_settings(

@@ -65,7 +65,7 @@ def shared_draws(n_draws: int, dim: int, generator: torch.Generator) -> Tensor:
     >>> eps.shape, bool((eps[:2] == -eps[2:]).all())
     (torch.Size([4, 2]), True)
     """
-    half = torch.randn((n_draws + 1) // 2, dim, generator=generator)
+    half = torch.randn((n_draws + 1) // 2, dim, generator=generator, dtype=torch.float32)
     return torch.cat([half, -half])[:n_draws]
 
 

@@ -106,7 +106,7 @@ class NoPropModel(nn.Module):
         self.embedding = embedding
         self.readout = readout
         #: Of the blocks' class probabilities, see `sknoprop.calibration`.
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("temperature", torch.ones((), dtype=torch.float32))
         self.schedule = schedule
         self.partition = partition
         self.variant = variant

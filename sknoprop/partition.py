@@ -146,8 +146,9 @@ class Partition(nn.Module):
         #: Which of all blocks this is about, see `take`.
         self.part = slice(None)
         self.register_buffer("times", times)
-        self.register_buffer("edges", torch.empty(0))
-        self.edges = self.time_at(torch.arange(n_blocks + 1, device=times.device) / n_blocks)
+        self.register_buffer("edges", torch.empty(0, dtype=times.dtype))
+        numbers = torch.arange(n_blocks + 1, device=times.device, dtype=torch.float32)
+        self.edges = self.time_at(numbers / n_blocks)
 
     @classmethod
     def uniform(cls, n_blocks: int, horizon: float = 1.0) -> Partition:
@@ -163,7 +164,7 @@ class Partition(nn.Module):
         -------
         Partition
         """
-        return cls(n_blocks, torch.tensor([0.0, horizon]))
+        return cls(n_blocks, torch.tensor([0.0, horizon], dtype=torch.float32))
 
     @classmethod
     def by_information(
@@ -276,7 +277,9 @@ class Partition(nn.Module):
         -------
         Tensor of shape (...)
         """
-        grid = torch.linspace(0.0, 1.0, len(self.times), device=self.times.device)
+        grid = torch.linspace(
+            0.0, 1.0, len(self.times), device=self.times.device, dtype=torch.float32
+        )
         return interpolate(progress.to(self.times.dtype), grid.to(self.times.dtype), self.times)
 
     def owner(self, t: Tensor) -> Tensor:
@@ -306,7 +309,8 @@ class Partition(nn.Module):
         Tensor of shape (n_blocks, n_levels)
         """
         parts = self.n_total * n_levels
-        progress = (torch.arange(parts, device=self.times.device) + 0.5) / parts
+        numbers = torch.arange(parts, device=self.times.device, dtype=torch.float32)
+        progress = (numbers + 0.5) / parts
         return self.time_at(progress).view(self.n_total, n_levels)[self.part]
 
 

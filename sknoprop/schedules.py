@@ -364,13 +364,14 @@ class LearnedSchedule(VariancePreservingSchedule):
         super().__init__()
         # softplus(raw) is the weight. The units' centres are spread over [0, 1] at the start
         # so that the initial curve is close to a straight line in the log SNR.
-        self.slope_ = nn.Parameter(torch.zeros(()))
-        self.in_ = nn.Parameter(torch.full((n_hidden,), 10.0))
-        self.bias_ = nn.Parameter(-10.0 * (torch.arange(n_hidden) + 0.5) / n_hidden)
-        self.out_ = nn.Parameter(torch.full((n_hidden,), math.log(math.expm1(1.0 / n_hidden))))
-        self.gamma_0_ = nn.Parameter(torch.tensor(-log_snr_max))
+        units = torch.arange(n_hidden, dtype=torch.float32)
+        self.slope_ = nn.Parameter(units.new_zeros(()))
+        self.in_ = nn.Parameter(torch.full_like(units, 10.0))
+        self.bias_ = nn.Parameter(-10.0 * (units + 0.5) / n_hidden)
+        self.out_ = nn.Parameter(torch.full_like(units, math.log(math.expm1(1.0 / n_hidden))))
+        self.gamma_0_ = nn.Parameter(units.new_tensor(-log_snr_max))
         width = log_snr_max - log_snr_min
-        self.width_ = nn.Parameter(torch.tensor(width + math.log(-math.expm1(-width))))
+        self.width_ = nn.Parameter(units.new_tensor(width + math.log(-math.expm1(-width))))
 
     def _network(self, t: Tensor) -> Tensor:
         units = torch.sigmoid(F.softplus(self.in_) * t.unsqueeze(-1) + self.bias_)

@@ -65,7 +65,8 @@ def sampling_times(model: NoPropModel, n_steps: int | None) -> Tensor:
         n_steps = len(levels) if n_steps is None else min(n_steps, len(levels))
         return torch.cat([levels[(torch.arange(n_steps) * len(levels)) // n_steps], end])
     n_steps = 40 if n_steps is None else n_steps
-    progress = torch.arange(n_steps, device=model.partition.edges.device) / n_steps
+    numbers = torch.arange(n_steps, device=model.partition.edges.device, dtype=torch.float32)
+    progress = numbers / n_steps
     return torch.cat([model.partition.time_at(progress).cpu(), end])
 
 

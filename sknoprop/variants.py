@@ -117,7 +117,7 @@ def snr_gain(path: Path) -> Tensor:
 def last_noisy_time(schedule: Schedule) -> float:
     """1, or where the log SNR is `LOG_SNR_END` if it goes to infinity."""
     with torch.no_grad():
-        if torch.isfinite(schedule.log_snr(torch.ones(()))):
+        if torch.isfinite(schedule.log_snr(torch.ones((), dtype=torch.float32))):
             return 1.0
         grid = torch.linspace(0.0, 1.0, 10001, dtype=torch.float64)[1:-1]
         return float(grid[schedule.log_snr(grid) <= LOG_SNR_END][-1])
@@ -167,7 +167,7 @@ class Variant(ABC):
         -------
         signal, noise : float
         """
-        t = torch.tensor(last_noisy_time(schedule))
+        t = torch.tensor(last_noisy_time(schedule), dtype=torch.float32)
         with torch.no_grad():
             return float(schedule.signal(t)), float(schedule.noise(t))
 
@@ -379,7 +379,7 @@ class FlowMatching(Variant):
 
     def scale(self, path):  # type: ignore[no-untyped-def]
         span = path.partition.span
-        inside = (torch.arange(64, device=span.start.device) + 0.5) / 64
+        inside = (torch.arange(64, device=span.start.device, dtype=torch.float32) + 0.5) / 64
         t = span.start[:, None] + span.length[:, None] * inside
         return span.length * path.parameterization.velocity_scale(t, path.schedule).mean(1)
 

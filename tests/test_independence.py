@@ -149,7 +149,7 @@ ROOT = Path(sknoprop.__file__).parent
 
 #: From the ground up; a module sees those below it, and its own parts.
 LAYERS = [
-    {"_memory", "_version", "schedules", "embeddings"},
+    {"_memory", "_modes", "_version", "schedules", "embeddings"},
     {"networks"},
     {"partition", "kernels", "samplers", "parameterizations", "readouts"},
     {"calibration"},
@@ -186,6 +186,7 @@ PURE = {
 #: Other packages a module may see, beside PURE; torch alone where nothing else is said.
 FOREIGN = {
     "_memory": {"torch", "warnings"},
+    "_modes": {"torch"},
     "networks": {"numpy", "threading", "torch"},
     "training": {"dis", "hashlib", "inspect", "numpy", "skorch", "threading", "torch", "tqdm"},
     "_parameters": {"numpy", "sklearn", "torch"},
@@ -212,8 +213,8 @@ FOREIGN = {
 }
 
 
-#: What sees less of the package than its layer would let it: public names alone.
-SEES = {"inspection": {"schedules"}}
+#: What sees less of the package than its layer would let it: public names, and torch's modes.
+SEES = {"inspection": {"schedules", "_modes"}}
 
 
 def imports_of(source, package):

@@ -117,29 +117,3 @@ def test_a_device_without_it_is_named(monkeypatch):
     monkeypatch.setattr("torch.autocast.__enter__", refuse)
     with pytest.raises(ValueError, match=r"'dtype' parameter .* 'float32' or 'float64' on cpu"):
         NoPropClassifier(dtype="bfloat16", **SMALL).fit(*toy_data())
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"dtype": "bfloat16"}, {"head": "paper"}, {"embedding": "learned"}], ids=str
-)
-def test_the_surroundings_autocast_is_not_trainings(options):
-    """Within one, torch would keep weights as they were rounded in the first step."""
-    X, y = toy_data()
-    expected = NoPropClassifier(**SMALL | options).fit(X, y)
-    with torch.autocast("cpu", torch.bfloat16):
-        clf = NoPropClassifier(**SMALL | options).fit(X, y)
-        low = clf.predict_proba(X)
-    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
-    # Predictions are as it says.
-    assert 0.0 < np.abs(low - expected.predict_proba(X)).max() < 0.02
-
-
-@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
-def test_models_are_trained_where_no_gradients_are_wanted(mode):
-    X, y = toy_data()
-    settings = SMALL | {"variant": "fm", "embedding": "learned"}
-    expected = NoPropClassifier(**settings).fit(X, y)
-    with mode():
-        clf = NoPropClassifier(**settings).fit(X, y)
-        np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
-    np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), expected.predict_proba(X))

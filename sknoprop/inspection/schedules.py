@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sknoprop._modes import own_default_device
 from sknoprop.inspection._plotting import COLORS, fitted, import_pandas, new_axes
 from sknoprop.schedules import SCHEDULES, Schedule
 
@@ -90,6 +91,7 @@ class ScheduleDisplay:
         self.name = name
 
     @classmethod
+    @own_default_device()
     def from_schedule(
         cls, schedule: str | Schedule, *, n_times: int = 257, name: str | None = None
     ) -> ScheduleDisplay:
@@ -132,6 +134,7 @@ class ScheduleDisplay:
         return cls(**_evaluated(schedule, t), loss_weight=weight.detach().numpy(), name=name)
 
     @classmethod
+    @own_default_device()
     def from_estimator(
         cls, estimator: Any, *, n_times: int = 64, name: str | None = None
     ) -> ScheduleDisplay:
@@ -172,7 +175,7 @@ class ScheduleDisplay:
         clf = fitted(estimator, "blocks_", cls.__name__)
         model = clf.blocks_
         span = model.partition.span
-        inside = torch.arange(n_times, device=span.start.device) / n_times
+        inside = torch.arange(n_times).to(span.start) / n_times
         t = span.start[:, None] + span.length[:, None] * inside
         with torch.no_grad():
             weight = model.variant.weight(model.path, t[:, None])[:, 0]

@@ -61,7 +61,8 @@ class StackedConv2d(StackedWeights):
     ) -> None:
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         super().__init__(shape, in_channels * kernel_size**2, generators, gain)
-        self.bias = nn.Parameter(torch.zeros(len(generators), out_channels)) if bias else None
+        zeros = torch.zeros(len(generators), out_channels, dtype=torch.float32)
+        self.bias = nn.Parameter(zeros) if bias else None
         self.stride = stride
 
     def forward(self, images: Sequence[Tensor]) -> list[Tensor]:

@@ -66,10 +66,11 @@ class StackedWeights(nn.Module):
     ) -> None:
         super().__init__()
         bound = gain * math.sqrt(3.0 / n_inputs)
-        weight = torch.empty(len(generators), *shape)
+        weight = torch.empty(len(generators), *shape, dtype=torch.float32)
         if not weight.is_meta:  # there only shapes are wanted, and no generator is asked
             for own, generator in zip(weight, generators, strict=True):
-                own.copy_((2.0 * torch.rand(shape, generator=generator) - 1.0) * bound)
+                uniform = torch.rand(shape, generator=generator, dtype=torch.float32)
+                own.copy_((2.0 * uniform - 1.0) * bound)
         self.weight = nn.Parameter(weight)
 
 
@@ -97,7 +98,8 @@ class StackedLinear(StackedWeights):
     ) -> None:
         # Inputs first: so gradients come in the order of the weights, and are not transposed.
         super().__init__((in_features, out_features), in_features, generators, gain)
-        self.bias = nn.Parameter(torch.zeros(len(generators), out_features)) if bias else None
+        zeros = torch.zeros(len(generators), out_features, dtype=torch.float32)
+        self.bias = nn.Parameter(zeros) if bias else None
         self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,10 +198,12 @@ class StackedBatchNorm(nn.Module):
         self, n_features: int, n_blocks: int, momentum: float = 0.1, eps: float = 1e-5
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(n_blocks, n_features))
-        self.bias = nn.Parameter(torch.zeros(n_blocks, n_features))
-        self.register_buffer("running_mean", torch.zeros(n_blocks, n_features))
-        self.register_buffer("running_var", torch.ones(n_blocks, n_features))
+        ones = torch.ones(n_blocks, n_features, dtype=torch.float32)
+        zeros = torch.zeros_like(ones)
+        self.weight = nn.Parameter(ones.clone())
+        self.bias = nn.Parameter(zeros.clone())
+        self.register_buffer("running_mean", zeros)
+        self.register_buffer("running_var", ones)
         self.momentum = momentum
         self.eps = eps
 

@@ -313,7 +313,7 @@ class BlockNet(NeuralNet):
         )
 
     def _judge_epoch(self, validation: Validation | None) -> None:
-        losses = torch.tensor(self.history[-1]["block_losses"])
+        losses = torch.tensor(self.history[-1]["block_losses"], dtype=torch.float32)
         if validation is not None:
             losses, together = validation.log_loss(self.module_)
             if not torch.isfinite(losses).all():
