@@ -23,7 +23,7 @@ def tables():
         folds[record["table"], record["model"]].append(record["log_loss"])
     means = {key: float(np.mean(values)) for key, values in folds.items()}
     names = sorted({table for table, _ in means}, key=lambda t: means[t, "dt"])
-    peers = {"MLPClassifier": GREY, "CatBoost": ORANGE, "RealMLP": GREEN, "twin": PINK}
+    peers = {"MLPClassifier": GREY, "CatBoost": ORANGE, "RealMLP": GREEN, "twin-t": PINK}
     markers = dict(zip(peers, "os^D", strict=True))
     figure = new_figure(6.4, 5.6)
     ax = figure.subplots()
@@ -33,7 +33,7 @@ def tables():
             ratio = means[table, peer] / means[table, "dt"]
             ax.plot(ratio, k, marker=markers[peer], ms=7, color=color, alpha=0.85, ls="")
     for peer, color in peers.items():
-        ax.plot([], [], marker=markers[peer], color=color, ls="", label=peer)
+        ax.plot([], [], marker=markers[peer], color=color, ls="", label=peer.removesuffix("-t"))
     ax.axvline(1.0, color=BLUE, lw=2)
     ax.set_xscale("log")
     ax.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"])

@@ -79,8 +79,8 @@ for j, name in enumerate(names):
 # overlap. On wine, whose classes are all but separable, plain networks have the lower mean log
 # loss, on the two others NoProp has. Over more and larger tables (the :doc:`measurements
 # </measurements>` have fifteen) NoProp's accuracy and log loss are better than one plain network's
-# on most, and its log loss is lower than that of an ensemble of the same size on most. What it has
-# beside that is a training in which nothing is propagated from block to block, and blocks that can
+# on most, and its log loss is lower than that of an ensemble of the same size as it comes. What it
+# has beside that is a training in which nothing is propagated from block to block, and blocks that
 # each leave out rows of their own, which is how it finds out how sure to be.
 
 colors = ("#0072B2", "#D55E00", "#E69F00")
@@ -100,5 +100,6 @@ plt.show()
 #
 # No. NoProp also encodes numbers piecewise linearly, has batch normalisation, dropout and another
 # optimiser, all of which could help a plain network as well. ``benchmarks/twin.py`` in the
-# repository has networks that are equal in all of this and lack only the diffused label (and the
-# temperature that rows left out decide): the :doc:`measurements </measurements>` have them too.
+# repository has networks that are equal in all of this and lack only the diffused label. With the
+# temperature that rows left out decide they are as good as NoProp, and without it worse: the
+# :doc:`measurements </measurements>` have both.
