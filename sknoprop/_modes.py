@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["own_default_device", "own_modes"]
+__all__ = ["own_default_device", "own_modes", "own_precision"]
 
 
 @contextmanager
@@ -21,20 +21,24 @@ def own_default_device() -> Iterator[None]:
 
 
 @contextmanager
-def own_modes(device: torch.device) -> Iterator[None]:
-    """Training as its parameters say, whatever modes of torch it is called in.
+def own_precision(device: torch.device) -> Iterator[None]:
+    """Numbers on a device are of the precision that they have, whatever autocast says.
 
-    Within one autocast torch keeps the weights that it rounded once, and steps would go on from
-    what they were at the first. In inference mode there are no gradients.
-
-    Parameters
-    ----------
-    device : torch.device
-        That of training.
+    Within one autocast torch keeps the weights that it rounded once: training would go on from what
+    they were in its first step.
     """
-    with own_default_device(), torch.inference_mode(False):
-        if not torch.is_autocast_enabled(device.type):
-            yield
-            return
-        with torch.autocast(device.type, enabled=False, cache_enabled=False):
-            yield
+    if not torch.is_autocast_enabled(device.type):
+        yield
+        return
+    with torch.autocast(device.type, enabled=False, cache_enabled=False):
+        yield
+
+
+@contextmanager
+def own_modes(device: torch.device) -> Iterator[None]:
+    """Training on a device as its parameters say, whatever modes of torch it is called in.
+
+    In inference mode there are no gradients.
+    """
+    with own_default_device(), own_precision(device), torch.inference_mode(False):
+        yield

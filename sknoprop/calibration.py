@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sknoprop.kernels import sum_of_classes
+from sknoprop.rowwise import power, sum_of_classes
 
 __all__ = ["fit_temperature", "temperature_ratio", "tempered", "tempered_losses"]
 
@@ -47,8 +47,8 @@ def tempered(p: Tensor, temperature: Tensor | float) -> Tensor:
     tensor([0.6667, 0.3333])
     """
     # Relative to the largest, lest all be too small for a power.
-    power = (p / p.amax(-1, keepdim=True)) ** (1.0 / temperature)
-    return power / sum_of_classes(power)[..., None]
+    powers = power(p / p.amax(-1, keepdim=True), 1.0 / temperature)
+    return powers / sum_of_classes(powers)[..., None]
 
 
 def tempered_losses(p: Tensor, y: Tensor, temperature: Tensor | float) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from sknoprop._data import Data, hold_out, weighted_data
 from sknoprop._inputs import LazyRows, check_data
 from sknoprop._memory import halved_until_it_fits
-from sknoprop._modes import own_default_device, own_modes
+from sknoprop._modes import own_default_device, own_modes, own_precision
 from sknoprop._parameters import (
     CONSTRAINTS,
     built_with,
@@ -995,7 +995,8 @@ default="auto"
                 parts.append(result[:, : len(rows)].double().cpu())
             return torch.cat(parts, dim=1).numpy()
 
-        result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})", alike)
+        with own_precision(weight.device):
+            result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})", alike)
         finite = np.isfinite(result).all(axis=(0, *range(2, result.ndim)))
         if not finite.all():
             raise ValueError(
@@ -1111,7 +1112,7 @@ default="auto"
             with own_default_device():
                 state["blocks_"] = pickled_model(state["blocks_"])
             # The optimiser's state is three times the size of the model, and seldom wanted.
-            del state["_trained"]
+            state["_left_out"] = state.pop("_trained").left_out
         return state
 
     def __deepcopy__(self, memo):
@@ -1130,7 +1131,8 @@ default="auto"
             state.setdefault("temperature_", 1.0)
             with own_default_device():
                 state["blocks_"] = unpickled_model(state["blocks_"])
-            state["_trained"] = Trained(state["history_"])
+            left_out = state.pop("_left_out", None)  # pickled before it was kept
+            state["_trained"] = Trained(state["history_"], left_out=left_out)
         super().__setstate__(state)
 
 

@@ -237,9 +237,9 @@ def class_flows(
             else:
                 z = kernel_latents(rows[:, part], signal, noise, eps).flatten(2, 3)
                 p = model.class_probabilities(features, z, t[:, None, None])
-                # Samples last. (Where both factors are float32 widened, products are exact, and
-                # no row's sums depend on where it stands.)
-                p = p.transpose(1, -1)
+                # Samples last, as most heads leave them. (Where both factors are float32 widened,
+                # products are exact, and no row's sums depend on where it stands.)
+                p = p.transpose(1, -1).contiguous()
             n_cached = max(CACHED // p[0].numel(), 1)
             for own, share, answer in zip(
                 *(array.split(n_cached) for array in (flow, shares, p)), strict=True

@@ -28,6 +28,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sknoprop.rowwise import sum_of_classes
+
 __all__ = [
     "asymmetry",
     "kernel_from_flow",
@@ -214,19 +216,6 @@ def stationary_distribution(kernel: Tensor, overwrite_kernel: bool = False) -> T
     for k in range(1, n):
         law[..., k] = sum_of_classes(law[..., :k] * m[..., :k, k])
     return law / sum_of_classes(law)[..., None]
-
-
-def sum_of_classes(x: Tensor) -> Tensor:
-    """Sum along the last axis, in an order that does not depend on the other axes."""
-    # Several sums at once may be taken in an order that depends on where a sample stands, and a
-    # prediction must not. Few classes are added one after the other, the sums next to each other.
-    if x.shape[-1] > 32:
-        return x.contiguous().sum(-1)
-    first, *others = x.unbind(-1)
-    total = first.clone()
-    for other in others:
-        total += other
-    return total
 
 
 def retention(kernel: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from sknoprop.rowwise import product, softmax
 from sknoprop.schedules import Schedule
 
 __all__ = [
@@ -61,16 +62,6 @@ def project_to_simplex(point: Tensor) -> Tensor:
     # The active set is the longest prefix whose smallest member stays above its shift.
     n_active = (ranked > shift).sum(-1, keepdim=True)
     return (point - shift.gather(-1, n_active - 1)).clamp_min(0.0)
-
-
-def softmax(logits: Tensor) -> Tensor:
-    """Softmax along the last axis of ``(..., n_samples, n_latents, n_classes)``.
-
-    Where samples come last in memory they do so in the result.
-    """
-    if logits.is_contiguous() or logits.dim() < 3:
-        return torch.softmax(logits, -1)
-    return torch.softmax(logits.transpose(-3, -1), -3).transpose(-3, -1)
 
 
 class Parameterization(ABC):
@@ -211,14 +202,14 @@ class LabelParameterization(Parameterization):
     local = True
 
     def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
-        return torch.softmax(logits, -1) @ weight
+        return product(torch.softmax(logits, -1), weight)
 
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return softmax(logits)
 
     def label_and_probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
-        p = torch.softmax(logits, -1)
-        return p @ weight, p
+        p = softmax(logits)
+        return product(p, weight), p
 
     def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         return torch.softmax(logits, -1) @ weight - u
@@ -250,14 +241,14 @@ class VelocityParameterization(Parameterization):
 
     def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         _, noise_rate = schedule.velocity_coefficients(t)
-        return schedule.noise(t) * (logits @ weight) - noise_rate * z
+        return schedule.noise(t) * product(logits, weight) - noise_rate * z
 
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return self.label_and_probabilities(logits, z, t, weight, schedule)[1]
 
     def label_and_probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         label = self.label(logits, z, t, weight, schedule)
-        return label, project_to_simplex(label @ torch.linalg.pinv(weight))
+        return label, project_to_simplex(product(label, torch.linalg.pinv(weight)))
 
     def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         signal_rate, noise_rate = schedule.velocity_coefficients(t)

@@ -24,6 +24,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from sknoprop.rowwise import product, softmax
+
 __all__ = [
     "READOUTS",
     "DenoiserReadout",
@@ -63,7 +65,7 @@ def gaussian_class_logits(
     tensor([ 1.5000, -0.5000])
     """
     scaled = signal / noise**2 * weight
-    return z @ scaled.T - 0.5 * (signal / noise) ** 2 * weight.square().sum(1)
+    return product(z, scaled.T) - 0.5 * (signal / noise) ** 2 * weight.square().sum(1)
 
 
 class Readout(nn.Module, ABC):
@@ -142,7 +144,7 @@ class LinearReadout(Readout):
         self.bias = nn.Parameter(at_zero + prior.log().to(weight.dtype))
 
     def forward(self, z: Tensor, weight: Tensor) -> Tensor:
-        return nn.functional.linear(z, self.weight, self.bias)
+        return product(z, self.weight.T) + self.bias
 
 
 class PosteriorReadout(Readout):
@@ -180,7 +182,7 @@ class PosteriorReadout(Readout):
         self.register_buffer("sigma", weight.new_tensor(noise / signal))
 
     def forward(self, z: Tensor, weight: Tensor) -> Tensor:
-        y_hat = torch.softmax(self.guess(z, weight), -1) @ weight
+        y_hat = product(softmax(self.guess(z, weight)), weight)
         return gaussian_class_logits(y_hat, weight, 1.0, self.sigma)
 
 

@@ -149,7 +149,7 @@ ROOT = Path(sknoprop.__file__).parent
 
 #: From the ground up; a module sees those below it, and its own parts.
 LAYERS = [
-    {"_memory", "_modes", "_version", "schedules", "embeddings"},
+    {"_memory", "_modes", "_version", "rowwise", "schedules", "embeddings"},
     {"networks"},
     {"partition", "kernels", "samplers", "parameterizations", "readouts"},
     {"calibration"},

@@ -149,6 +149,22 @@ def test_training_goes_on_from_a_file(optimizer, tmp_path):
         assert sizes[1] > 2 * sizes[0]
 
 
+def test_rows_that_blocks_left_out_are_left_out_again(tmp_path):
+    """Else the temperature would be that of an earlier fit, or by rows that blocks have seen."""
+    X, y = toy_data(n=90)
+    clf = small("fm", n_blocks=2, warm_start=True).fit(X, y)
+    clf.save(tmp_path / "file", optimizer=True)
+    kept = NoPropClassifier.load(tmp_path / "file")
+    pickled = pickle.loads(pickle.dumps(clf))
+    before = clf.temperature_
+    assert_same_predictions(kept.fit(X, y), clf.fit(X, y), X)
+    assert kept.temperature_ == clf.temperature_ != before
+    # A pickle has no optimiser, but knows this.
+    assert pickled.fit(X, y).temperature_ != before
+    # Of other rows others would be left out, and so none are.
+    assert_same_predictions(kept.fit(X, y[::-1]), clf.fit(X, y[::-1]), X)
+
+
 def test_parameters_set_after_fit_change_nothing_of_the_model(tmp_path):
     X, y = toy_data(n=90)
     clf = small("ct", readout="posterior").fit(X, y)
@@ -545,6 +561,8 @@ LIES = [
     (("feature_names",), list(range(5)), "list of strings"),
     (("changed",), ["magic"], "'changed' must list"),
     (("changed",), None, "'changed' must list"),
+    (("left_out",), "x", "'left_out' must be a digest"),
+    (("left_out",), 1, "'left_out' must be a digest"),
     (("design", "n_split"), 2, "n_split"),
     (("design", "n_split"), 0, "n_split"),
     (("design", "n_split"), True, "n_split"),

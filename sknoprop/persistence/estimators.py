@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from typing import Any, TypeVar, cast
 
@@ -47,8 +48,11 @@ __all__ = ["load_classifier", "save_classifier", "warn_of_version"]
 #: What a document holds, see `sknoprop.persistence`.
 KEYS = {
     *("format", "versions", "parameters", "design"),
-    *("classes", "feature_names", "seed", "changed"),
+    *("classes", "feature_names", "seed", "changed", "left_out"),
 }
+
+#: What tells which rows blocks left out, of `LeftOut.digest`.
+LEFT_OUT = re.compile("[0-9a-f]{64}")
 
 #: Prefix of the names of the model's tensors.
 MODEL = "model."
@@ -230,6 +234,7 @@ def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "feature_names": None if names is None else [str(name) for name in names],
         "seed": int(estimator._seed),
         "changed": changed_since(estimator._built_with, estimator.get_params(deep=False)),
+        "left_out": estimator._trained.left_out,
     }
     return document, tensors
 
@@ -237,6 +242,7 @@ def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _decode(
     cls: type[Estimator], document: dict[str, Any], tensors: dict[str, Tensor]
 ) -> Estimator:
+    document.setdefault("left_out", None)  # which came later
     if set(document) != KEYS:
         raise ModelFileError(f"its document must be an object of {sorted(KEYS)}.")
     versions = document["versions"]
@@ -278,7 +284,11 @@ def _decode(
     estimator.embedding_ = model.embedding.weight.numpy().copy()
     estimator.temperature_ = float(model.temperature)
     history = decode_history(curves, model.n_blocks)
-    estimator._keep_training(Trained(history, decode_optimizer(moments, model)))
+    left_out = document["left_out"]
+    if left_out is not None and not (isinstance(left_out, str) and LEFT_OUT.fullmatch(left_out)):
+        raise ModelFileError("its 'left_out' must be a digest of 64 hexadecimal digits, or null.")
+    trained = Trained(history, decode_optimizer(moments, model), left_out=left_out)
+    estimator._keep_training(trained)
     estimator._seed = _integer(document, "seed", 0)
     # Where a parameter was set to another value after fit, training cannot go on.
     changed = document["changed"]
