@@ -26,6 +26,7 @@ from sknoprop.partition import PARTITIONS
 from sknoprop.readouts import READOUTS
 from sknoprop.samplers import SAMPLERS, Sampler
 from sknoprop.schedules import SCHEDULES, Schedule
+from sknoprop.training import check_callbacks
 from sknoprop.variants import VARIANTS
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "check_parameters",
     "check_sample_weight",
     "check_unchanged",
+    "parameters_of",
     "plain",
     "refuse_masked",
     "resolve",
@@ -232,6 +234,11 @@ def layer_sizes(hidden_layer_sizes: int | Iterable[int]) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
+def parameters_of(estimator: Any) -> dict[str, Any]:
+    """All that there are, also those that the constructor of a class derived does not take."""
+    return {name: getattr(estimator, name) for name in CONSTRAINTS}
+
+
 def check_constraints(params: dict[str, Any]) -> None:
     """Check some of the parameters by their `CONSTRAINTS`.
 
@@ -270,16 +277,7 @@ def check_parameters(params: dict[str, Any]) -> None:
             "a schedule should move, those of the others do not. Got "
             f"variant={params['variant']!r}; use variant='ct' or a fixed schedule."
         )
-    if isinstance(params["callbacks"], (list, tuple)):
-        for callback in params["callbacks"]:
-            name, inner = "", callback
-            if isinstance(callback, tuple) and len(callback) == 2:
-                name, inner = callback
-            if not (isinstance(name, str) and hasattr(inner, "on_epoch_end")):
-                raise TypeError(
-                    "The 'callbacks' parameter of NoPropClassifier must hold skorch callbacks or "
-                    f"(name, callback) pairs. Got {callback!r} instead."
-                )
+    check_callbacks(params["callbacks"] or ())
 
 
 def check_encoder(params: Mapping[str, Any]) -> None:

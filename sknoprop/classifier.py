@@ -28,6 +28,7 @@ from sknoprop._parameters import (
     check_first_call,
     check_parameters,
     check_unchanged,
+    parameters_of,
     plain,
     resolve,
     resolve_device,
@@ -242,9 +243,9 @@ default="auto"
 
     callbacks : list of skorch callbacks, default=None
         Callbacks, or pairs of name and callback, for the training loop: checkpoints, schedules of
-        the learning rate (with ``learning_rate="constant"``), loggers. `history_` has what they
-        can monitor: "train_loss" and "valid_loss". With `sknoprop.callbacks.FitCheckpoint` a fit
-        whose process was killed goes on to the last bit.
+        the learning rate (with ``learning_rate="constant"``), loggers; none that scores.
+        `history_` has what they can monitor: "train_loss" and "valid_loss". With
+        `sknoprop.callbacks.FitCheckpoint` a fit whose process was killed goes on to the last bit.
 
     device : str or torch.device, default="auto"
         Where to train. "auto" takes a CUDA device if there is one, else the CPU. With `n_jobs`
@@ -621,7 +622,7 @@ default="auto"
     def _check_parameters(self) -> torch.device:
         THREADS.ensure_usable()
         self._validate_params()
-        check_parameters(self.get_params(deep=False))
+        check_parameters(parameters_of(self))
         device = resolve_device(self.device)
         check_precision(self.dtype, device)
         return device
@@ -652,7 +653,7 @@ default="auto"
         again: bool,
         streaming: bool = False,
     ) -> None:
-        params = self.get_params(deep=False)
+        params = parameters_of(self)
         before: Trained | None = None
         if again:
             check_unchanged(self._built_with, params)

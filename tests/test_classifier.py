@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import EpochScoring, EpochTimer, InputShapeSetter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoprop import NoPropClassifier
@@ -561,6 +561,8 @@ def test_embedding_is_reported(iris):
         ({"max_iter": 0}, r"'max_iter'.*Got 0"),
         ({"callbacks": "all"}, r"'callbacks'.*list.*Got 'all'"),
         ({"callbacks": [3]}, r"'callbacks'.*skorch callbacks.*Got 3"),
+        ({"callbacks": [EpochScoring("accuracy")]}, r"'callbacks'.*EpochScoring.*'valid_loss'"),
+        ({"callbacks": [("shape", InputShapeSetter)]}, r"'callbacks'.*InputShapeSetter"),
         ({"callbacks": [(3, EpochTimer)]}, r"'callbacks'.*\(name, callback\) pairs. Got \(3"),
         ({"device": "tpu9"}, r"'device'.*'auto'.*Got 'tpu9'"),
         ({"dtype": "float16"}, r"'dtype'.*'float32'.*Got 'float16'"),
@@ -707,3 +709,22 @@ def test_latents_of_a_trajectory_follow_the_probability_flow():
         np.testing.assert_allclose(
             z[k + 1], signal[k + 1] * label[k] + noise[k + 1] * eps, rtol=1e-5, atol=1e-6
         )
+
+
+class Flow(NoPropClassifier):
+    """Takes fewer parameters than the class it derives from."""
+
+    def __init__(self, n_blocks=3, random_state=None):
+        super().__init__("fm", n_blocks=n_blocks, max_iter=2, random_state=random_state)
+
+
+def test_a_class_derived_may_take_fewer_parameters(tmp_path):
+    X, y = toy_data()
+    flow = clone(Flow(n_blocks=2, random_state=0)).fit(X, y)
+    expected = NoPropClassifier("fm", n_blocks=2, max_iter=2, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(flow.predict_proba(X), expected.predict_proba(X))
+    assert flow.get_params() == {"n_blocks": 2, "random_state": 0}
+    flow.save(tmp_path / "flow")
+    loaded = Flow.load(tmp_path / "flow")
+    np.testing.assert_array_equal(loaded.predict_proba(X), expected.predict_proba(X))
+    flow.partial_fit(X, y)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    Freezer,
+    LRScheduler,
+    PassthroughScoring,
+    ProgressBar,
+    TrainEndCheckpoint,
+)
 
 from sknoprop import NoPropClassifier
 from sknoprop.model import NoPropModel
@@ -19,6 +28,8 @@ from sknoprop.variants import Levels
 from tests.models import toy_data
 
 SMALL = {"n_blocks": 3, "hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0}
+HELD_OUT = {"early_stopping": True}
+SGD = {"learning_rate": "constant", "optimizer": "sgd"}
 
 
 def noise_source(blocks, n_draws=2, dim=3):
@@ -114,7 +125,7 @@ def test_history_has_epochs_with_one_loss_a_block():
     assert clf.loss_curve_.shape == (4, 3)
     assert np.isfinite(clf.loss_curve_).all()
     assert len(clf.history_) == 4
-    assert not any(clf.history_[-1]["batches"]), "no record of single batches"
+    assert clf.history_[-1]["batches"] == [{}], "no record of single batches"
     # Nothing is shared, so the objective is the blocks' losses and (for "dt") the read-out's.
     fm = NoPropClassifier("fm", **SMALL).fit(*toy_data())
     np.testing.assert_allclose(fm.history_[:, "train_loss"], fm.loss_curve_.sum(1), rtol=1e-5)
@@ -125,6 +136,52 @@ def test_losses_fall(variant):
     options = SMALL | {"max_iter": 60}
     clf = NoPropClassifier(variant, **options).fit(*toy_data(n=200))
     assert (clf.loss_curve_[-5:].mean(0) < clf.loss_curve_[:5].mean(0)).all()
+
+
+def test_callbacks_that_listen_to_steps_find_them_in_the_history():
+    seen = []
+
+    class Listening(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.append(net.history[-1, "batches", -1, ("train_loss", "train_batch_size")])
+
+    X, y = toy_data(90)
+    clf = NoPropClassifier(**SMALL, batch_size=40, callbacks=[Listening()]).fit(X, y)
+    assert [row for epoch in clf.history_[:, "batches"] for row in epoch] == [
+        {"train_loss": loss, "train_batch_size": size} for loss, size in seen
+    ]
+    losses, sizes = np.array(seen).reshape(clf.n_iter_, -1, 2).transpose(2, 0, 1)
+    assert (sizes == 30).all()
+    np.testing.assert_allclose(losses.mean(1), clf.history_[:, "train_loss"], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Maximum iterations", "ignore:Setting self.device")
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda path: Checkpoint(dirname=path, monitor="train_loss_best"), {}),
+        (lambda path: Checkpoint(dirname=path, f_pickle="net.pkl", load_best=True), HELD_OUT),
+        (lambda path: TrainEndCheckpoint(dirname=path), {}),
+        (lambda path: ProgressBar(detect_notebook=False), {}),
+        (lambda path: ProgressBar("count", detect_notebook=False), {}),
+        (lambda path: LRScheduler("CyclicLR", base_lr=1e-3, step_every="batch", max_lr=0.01), SGD),
+        (lambda path: LRScheduler("ReduceLROnPlateau", monitor="train_loss"), SGD),
+        (lambda path: EarlyStopping(load_best=True), HELD_OUT),
+        (lambda path: PassthroughScoring("train_loss", on_train=True), {}),
+        (lambda path: Freezer("encoder*"), {}),
+    ],
+)
+def test_skorchs_callbacks_work(make, options, tmp_path):
+    X, y = toy_data(90)
+    callback = make(str(tmp_path))
+    clf = NoPropClassifier(**SMALL | options, callbacks=[callback]).fit(X, y)
+    plain = NoPropClassifier(**SMALL | options).fit(X, y)
+    untouched = (ProgressBar, Checkpoint, PassthroughScoring)
+    if isinstance(callback, untouched) and not getattr(callback, "load_best", False):
+        np.testing.assert_array_equal(clf.predict_proba(X), plain.predict_proba(X))
+    if isinstance(callback, Checkpoint | TrainEndCheckpoint):
+        kept = torch.load(next(tmp_path.glob("*params.pt")), weights_only=True)
+        assert kept.keys() == clf.blocks_.state_dict().keys()
 
 
 def test_callbacks_take_part():

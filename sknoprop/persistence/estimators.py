@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from typing import Any, TypeVar, cast
 
@@ -21,6 +20,7 @@ from sknoprop._parameters import (
     changed_since,
     check_constraints,
     check_parameters,
+    parameters_of,
     resolve_device,
 )
 from sknoprop._version import __version__
@@ -50,9 +50,6 @@ KEYS = {
     *("format", "versions", "parameters", "design"),
     *("classes", "feature_names", "seed", "changed", "left_out"),
 }
-
-#: What tells which rows blocks left out, of `LeftOut.digest`.
-LEFT_OUT = re.compile("[0-9a-f]{64}")
 
 #: Prefix of the names of the model's tensors.
 MODEL = "model."
@@ -233,7 +230,7 @@ def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "classes": encode_classes(estimator.classes_),
         "feature_names": None if names is None else [str(name) for name in names],
         "seed": int(estimator._seed),
-        "changed": changed_since(estimator._built_with, estimator.get_params(deep=False)),
+        "changed": changed_since(estimator._built_with, parameters_of(estimator)),
         "left_out": estimator._trained.left_out,
     }
     return document, tensors
@@ -251,7 +248,7 @@ def _decode(
     curves = {name: tensors.pop(name, None) for name in CURVES}
     moments = {name: tensors.pop(name) for name in list(tensors) if name.startswith(OPTIMIZER)}
     estimator = cls(**_decode_parameters(cls, document["parameters"], tensors, versions))
-    parameters = estimator.get_params(deep=False)
+    parameters = parameters_of(estimator)
     check_constraints(parameters)
     check_parameters(parameters)
     if not isinstance(parameters["encoder"], str) or parameters["augmentation"] is not None:
@@ -285,7 +282,8 @@ def _decode(
     estimator.temperature_ = float(model.temperature)
     history = decode_history(curves, model.n_blocks)
     left_out = document["left_out"]
-    if left_out is not None and not (isinstance(left_out, str) and LEFT_OUT.fullmatch(left_out)):
+    is_digest = isinstance(left_out, str) and len(left_out) == 64
+    if left_out is not None and not (is_digest and set(left_out) <= set("0123456789abcdef")):
         raise ModelFileError("its 'left_out' must be a digest of 64 hexadecimal digits, or null.")
     trained = Trained(history, decode_optimizer(moments, model), left_out=left_out)
     estimator._keep_training(trained)
@@ -315,8 +313,9 @@ def _decode_parameters(
             raise ModelFileError("the parameter 'embedding' must be a matrix of finite numbers.")
         decoded["embedding"] = embedding.numpy()
     # One that the file does not have came later; its default is what was done before, but for one.
-    decoded.setdefault("calibrate", False)
-    unknown = decoded.keys() - cls().get_params(deep=False).keys()
+    known = cls().get_params(deep=False).keys()
+    decoded = {name: False for name in known if name == "calibrate"} | decoded
+    unknown = decoded.keys() - known
     if unknown:
         raise ModelFileError(
             f"{cls.__name__} of sknoprop {__version__} has no parameters {sorted(unknown)}; the "

@@ -1,6 +1,7 @@
 """Training: one step for all blocks, on data that stay on the device."""
 
 from sknoprop.training.batches import Batches, LazyInputs, NoiseSource
+from sknoprop.training.callbacks import check_callbacks
 from sknoprop.training.divergence import TrainingError
 from sknoprop.training.left_out import LeftOut, leave_out
 from sknoprop.training.loop import Rows, Settings, Trained, train, try_optimizer
@@ -20,6 +21,7 @@ __all__ = [
     "Trained",
     "TrainingError",
     "Validation",
+    "check_callbacks",
     "leave_out",
     "train",
     "try_optimizer",

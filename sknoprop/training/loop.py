@@ -169,6 +169,7 @@ def train(
         criterion=nn.Identity,
         optimizer=starting_at_once(settings.optimizer),
         max_epochs=settings.n_epochs,
+        batch_size=1,  # of the batches that training iterates over: progress bars count them
         callbacks=callbacks,
         device=None,
         lr=settings.learning_rate,

@@ -93,8 +93,8 @@ class Course:
 class BlockNet(NeuralNet):
     """A skorch net over a `NoPropModel`; it is trained on a `Course`.
 
-    Callbacks see what they see in any skorch net, with one difference: single batches are not in
-    the history. At the end of an epoch it has
+    Callbacks see what they see in any skorch net, with one difference: single batches are in the
+    history only if one of them listens to steps. At the end of an epoch it has
 
     * ``train_loss``, the objective: the sum over blocks, each divided by its scale;
     * ``block_losses``, a list of one weighted mean squared error a block;
@@ -164,6 +164,9 @@ class BlockNet(NeuralNet):
             self.__dict__.pop(name, None)
         self.module_.zero_grad()
         return self.__dict__.pop("state_", None)
+
+    def on_batch_begin(self, net, **kwargs):  # type: ignore[no-untyped-def]
+        pass  # the batch is in the history already: not all listen to this
 
     def on_epoch_end(self, net, **kwargs):  # type: ignore[no-untyped-def]
         if self.keep_interrupted_:
@@ -267,8 +270,11 @@ class BlockNet(NeuralNet):
             self.way_ = self._way(heard)
             self.seen_ = not heard
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
+        if not heard:
+            self.history.new_batch()  # one for all: skorch's checkpoints name files by the last
         for number, batch in enumerate(batches, 1):
             if heard:
+                self.history.new_batch()
                 self.notify("on_batch_begin", batch=batch, training=True)
                 self.way_ = self._way(heard)  # something may have been changed
             step = step_fn(batch, **fit_params)
@@ -279,6 +285,8 @@ class BlockNet(NeuralNet):
             if number % look_every == 0 or number == len(batches):
                 self._check_finite(total, blocks, batches, number)
             if heard:
+                self.history.record_batch("train_loss", step["loss"].item())
+                self.history.record_batch("train_batch_size", len(batch))
                 self.notify("on_batch_end", batch=batch, training=True, **step)
         if isinstance(self.step_, DenseStep):
             self.step_.forget()
