@@ -244,8 +244,12 @@ def class_flows(
             for own, share, answer in zip(
                 *(array.split(n_cached) for array in (flow, shares, p)), strict=True
             ):
-                more = share.double().mT @ answer.double()
-                own += more if candidates is not None else more.transpose(1, -1)
+                share, answer = share.double().mT, answer.double()
+                if candidates is not None:
+                    own += share @ answer
+                    continue
+                by_class = share.expand(-1, answer.shape[1], -1, -1).flatten(0, 1)
+                own.transpose(1, -1).flatten(0, 1).baddbmm_(by_class, answer.flatten(0, 1))
     # With candidates, probabilities at a latent are given that the class is one of them, or are
     # left as they are, the chain staying where it is instead of going to a class that is none.
     # Either way balance holds between candidates, as each latent has but a factor of its own, and

@@ -48,8 +48,11 @@ def softmax(logits: Tensor) -> Tensor:
     # Along the last axis in memory torch takes row after row. (No prediction has gradients.)
     if logits.is_contiguous() or torch.is_grad_enabled():
         return torch.softmax(logits, -1)
-    p = (logits - logits.amax(-1, keepdim=True)).exp_()
-    return p.div_(sum_of_classes(p)[..., None])
+    if logits.dim() < 3:
+        return softmax(logits.contiguous())
+    by_class = logits.transpose(-3, -1)  # where samples are last, a maximum of classes is quick
+    p = (by_class - by_class.amax(-3, keepdim=True)).exp_().transpose(-3, -1)
+    return p.mul_(sum_of_classes(p).reciprocal_()[..., None])
 
 
 def power(x: Tensor, exponent: Tensor | float) -> Tensor:
