@@ -201,7 +201,7 @@ FOREIGN = {
         *("joblib", "numpy", "os", "skorch", "sys", "threading", "torch", "tqdm", "warnings"),
     },
     "persistence": {
-        *("json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
+        *("errno", "json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
         *("secrets", "skorch", "stat", "torch", "warnings"),
     },
     # matplotlib and pandas only where they are asked for, see test_inspection.py.

@@ -445,3 +445,49 @@ def test_reliability_checks_its_arguments():
         ReliabilityDisplay.from_predictions([0, 1], np.ones((2, 3)) / 3)
     with pytest.raises(ValueError, match="n_bins"):
         ReliabilityDisplay.from_predictions([0, 1], np.eye(2), n_bins=0)
+
+
+def test_labels_may_be_a_column_and_classes_in_any_order(dt):
+    """A column compared with a row would be a table of all with all."""
+    clf = dt
+    expected = BlockScoreDisplay.from_estimator(clf, X, y)
+    column = BlockScoreDisplay.from_estimator(clf, X, pd.DataFrame({"y": y}))
+    turned = BlockScoreDisplay.from_predictions(
+        y, clf.predict_block_proba(X)[..., ::-1], classes=clf.classes_[::-1]
+    )
+    for name, wanted in vars(expected).items():
+        for found in (column, turned):
+            np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-12)
+    curves = [
+        ReliabilityDisplay.from_predictions(labels, clf.predict_proba(X)).curves[0]
+        for labels in (y, y[:, None])
+    ]
+    np.testing.assert_array_equal(curves[0].accuracy, curves[1].accuracy)
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [0, 7], np.eye(2)], ids=str)
+def test_labels_that_are_no_classes_are_named(labels):
+    p = np.array([[0.9, 0.1], [0.2, 0.8]])
+    displays = (
+        lambda: BlockScoreDisplay.from_predictions(labels, p[None], classes=[0, 1]),
+        lambda: ReliabilityDisplay.from_predictions(labels, p, classes=[0, 1]),
+        lambda: DenoisingDisplay(p[None], classes=[0, 1], y_true=labels),
+    )
+    for make in displays:
+        with pytest.raises(ValueError, match=r"among the classes \[0, 1\]|y should be a 1d array"):
+            make()
+
+
+def test_what_cannot_be_shown_is_named():
+    p = np.array([[0.9, 0.1], [0.2, 0.8]])
+    with pytest.raises(ValueError, match=r"positive int. Got 2.5"):
+        ReliabilityDisplay.from_predictions([0, 1], p, n_bins=2.5)
+    with pytest.raises(ValueError, match="Got NaN or infinity"):
+        ReliabilityDisplay.from_predictions([0, 1], p * np.nan)
+    for names in (["a"], {"a": 1, "b": 2}):
+        with pytest.raises(ValueError, match="must be 2 names"):
+            DenoisingDisplay(p[None], y_true=[0, 1]).plot(class_names=names)
+    shown = DenoisingDisplay(p[None], y_true=[0, 1]).plot(class_names=pd.Series(["a", "b"], [5, 6]))
+    assert [axes.get_title() for axes in shown.axes_] == ["true class: a", "true class: b"]
+    # Colours of an image that is of one colour.
+    EmbeddingDisplay(np.ones((2, 12)), image_shape=(3, 2, 2)).plot()

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import pickletools
 import warnings
 
@@ -147,6 +148,14 @@ def test_training_goes_on_from_a_file(optimizer, tmp_path):
         assert not np.array_equal(fresh.predict_proba(X), clf.predict_proba(X))
         sizes = [(tmp_path / name).stat().st_size for name in ("without", "with")]
         assert sizes[1] > 2 * sizes[0]
+
+
+def test_folders_are_named_as_they_were_given(tmp_path):
+    clf = small("dt").fit(*toy_data())
+    with pytest.raises(FileNotFoundError, match=r"no such folder.*missing.model"):
+        clf.save(tmp_path / "missing" / "model")
+    with pytest.raises(IsADirectoryError, match=re.escape(repr(os.fspath(tmp_path)))):
+        NoPropClassifier.load(tmp_path)
 
 
 def test_rows_that_blocks_left_out_are_left_out_again(tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = [
     "block_colors",
     "fitted",
     "import_pandas",
+    "label_numbers",
     "new_axes",
     "transformed",
     "whole_ticks",
@@ -133,6 +135,33 @@ def fitted(estimator: Any, needed: str, display: str) -> Any:
             f"one) has it. Got {type(last).__name__}."
         )
     return last
+
+
+def label_numbers(y_true: Any, classes: np.ndarray) -> np.ndarray:
+    """Where in `classes` each label stands.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,), or a column
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int64
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the classes, or `y_true` has another shape.
+    """
+    labels = column_or_1d(np.asarray(y_true)).tolist()
+    places = {label: place for place, label in enumerate(classes.tolist())}
+    unknown = [label for label in labels if label not in places]
+    if unknown:
+        raise ValueError(
+            f"y_true must hold labels among the classes {classes.tolist()}. Got {unknown[0]!r}."
+        )
+    return np.array([places[label] for label in labels], dtype=np.int64)
 
 
 def transformed(estimator: Any, X: Any) -> Any:

@@ -11,6 +11,7 @@ from sknoprop.inspection._plotting import (
     COLORS,
     fitted,
     import_pandas,
+    label_numbers,
     new_axes,
     transformed,
     whole_ticks,
@@ -145,7 +146,8 @@ class BlockScoreDisplay:
         Raises
         ------
         ValueError
-            If shapes do not fit each other, or there are fewer stages than blocks.
+            If shapes do not fit each other, a label is none of the classes, or there are fewer
+            stages than blocks.
 
         Examples
         --------
@@ -156,8 +158,8 @@ class BlockScoreDisplay:
         ([0.5, 1.0], [0.5, 1.0])
         """
         own = np.asarray(y_proba, dtype=float)
-        y_true = np.asarray(y_true)
         classes = np.unique(y_true) if classes is None else np.asarray(classes)
+        y_true = label_numbers(y_true, classes)
         if own.ndim != 3 or own.shape[1:] != (len(y_true), len(classes)):
             raise ValueError(
                 f"y_proba must be of shape (n_blocks, {len(y_true)}, {len(classes)}) for these "
@@ -170,11 +172,12 @@ class BlockScoreDisplay:
                 f"There are {len(staged)} stages of {len(own)} blocks: some blocks take no step, "
                 "and it cannot be shown after which block a stage is. Set n_steps=None."
             )
+        numbers = np.arange(len(classes))  # labels would have to be sorted
         return cls(
-            staged_accuracy=np.array([_accuracy(y_true, p, classes) for p in staged]),
-            staged_log_loss=np.array([log_loss(y_true, p, labels=classes) for p in staged]),
-            own_accuracy=np.array([_accuracy(y_true, p, classes) for p in own]),
-            own_log_loss=np.array([log_loss(y_true, p, labels=classes) for p in own]),
+            staged_accuracy=np.array([_accuracy(y_true, p) for p in staged]),
+            staged_log_loss=np.array([log_loss(y_true, p, labels=numbers) for p in staged]),
+            own_accuracy=np.array([_accuracy(y_true, p) for p in own]),
+            own_log_loss=np.array([log_loss(y_true, p, labels=numbers) for p in own]),
         )
 
     def plot(
@@ -254,5 +257,5 @@ class BlockScoreDisplay:
         )
 
 
-def _accuracy(y_true: np.ndarray, y_proba: np.ndarray, classes: np.ndarray) -> float:
-    return float((classes[y_proba.argmax(axis=1)] == y_true).mean())
+def _accuracy(y_true: np.ndarray, y_proba: np.ndarray) -> float:
+    return float((y_proba.argmax(axis=1) == y_true).mean())

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sknoprop.inspection._plotting import COLORS, fitted, import_pandas, new_axes, transformed
+from sknoprop.inspection._plotting import (
+    COLORS,
+    fitted,
+    import_pandas,
+    label_numbers,
+    new_axes,
+    transformed,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,6 +111,7 @@ class DenoisingDisplay:
         ):
             if values is not None and len(values) != expected:
                 raise ValueError(f"{name} must be of length {expected}. Got {len(values)}.")
+        self._true = None if y_true is None else label_numbers(self.y_true, self.classes)
 
     @classmethod
     def from_estimator(
@@ -173,10 +181,15 @@ class DenoisingDisplay:
         Raises
         ------
         ValueError
-            If another number of axes is given than there are rows.
+            If another number of axes is given than there are rows, or of names than there are
+            classes.
         """
-        names = self.classes if class_names is None else class_names
+        names = self.classes if class_names is None else np.asarray(class_names)
         n_samples = self.y_proba.shape[1]
+        if names.shape != self.classes.shape:
+            raise ValueError(
+                f"class_names must be {len(self.classes)} names, one a class. Got {class_names!r}."
+            )
         self.axes_ = new_axes(ax, n_samples, size=(2.9, 2.8))
         self.ax_ = self.axes_[0]
         self.figure_ = self.ax_.figure
@@ -201,9 +214,8 @@ class DenoisingDisplay:
                 lines.append(line)
             self.lines_.append(lines)
             axes.set(xlabel=self.xlabel, ylim=(-0.03, 1.03))
-            if self.y_true is not None:
-                (true,) = np.flatnonzero(self.classes == self.y_true[row])
-                axes.set_title(f"true class: {names[true]}", fontsize="medium")
+            if self._true is not None:
+                axes.set_title(f"true class: {names[self._true[row]]}", fontsize="medium")
             axes.legend(loc="best", fontsize="small", frameon=True, framealpha=0.9)
         self.ax_.set_ylabel("class probability")
         return self

@@ -196,7 +196,7 @@ class EmbeddingDisplay:
             self.im_ = self.ax_.imshow(canvas[..., 0], cmap=cmap)
         else:
             low, high = self.embedding.min(), self.embedding.max()
-            scaled = (canvas - low) / (high - low)
+            scaled = (canvas - low) / ((high - low) or 1.0)
             self.im_ = self.ax_.imshow(np.nan_to_num(scaled, nan=1.0))
         self.ax_.set_axis_off()
 

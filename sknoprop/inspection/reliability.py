@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sknoprop.inspection._plotting import COLORS, fitted, import_pandas, new_axes
+from sknoprop.inspection._plotting import (
+    COLORS,
+    fitted,
+    import_pandas,
+    label_numbers,
+    new_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,7 +208,8 @@ class ReliabilityDisplay:
         Raises
         ------
         ValueError
-            If shapes do not fit each other, or `n_bins` is not positive.
+            If shapes do not fit each other, a label is none of the classes, or `n_bins` is no
+            positive int.
 
         Examples
         --------
@@ -294,16 +302,19 @@ class ReliabilityDisplay:
 
 
 def _curve(name: str, y_true: Any, y_proba: Any, classes: Any, n_bins: int) -> ReliabilityCurve:
-    y_true, y_proba = np.asarray(y_true), np.asarray(y_proba, dtype=float)
-    if n_bins < 1:
-        raise ValueError(f"n_bins must be a positive int. Got {n_bins}.")
+    if not isinstance(n_bins, Integral) or n_bins < 1:
+        raise ValueError(f"n_bins must be a positive int. Got {n_bins!r}.")
+    y_true = label_numbers(y_true, np.asarray(classes))
+    y_proba = np.asarray(y_proba, dtype=float)
     if y_proba.shape != (len(y_true), len(classes)):
         raise ValueError(
             f"y_proba must be of shape ({len(y_true)}, {len(classes)}) for these labels and "
             f"classes. Got an array of shape {y_proba.shape}."
         )
+    if not np.isfinite(y_proba).all():
+        raise ValueError("y_proba must hold probabilities. Got NaN or infinity.")
     confidence = y_proba.max(axis=1)
-    right = np.asarray(classes)[y_proba.argmax(axis=1)] == y_true
+    right = y_proba.argmax(axis=1) == y_true
     # Bins of equal width; a confidence of 1 belongs to the last.
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
     count = np.bincount(bins, minlength=n_bins)

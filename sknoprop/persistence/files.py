@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -71,6 +72,10 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(os.path.realpath(os.fsdecode(path)))
     if not os.fspath(path) or (target.exists() and not target.is_file()):
         raise OSError(f"{os.fspath(path)!r} is no file that could be written or replaced.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "There is no such folder to write a file in", os.fspath(path)
+        )
     temporary = target.with_name(f".sknoprop-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -103,6 +108,8 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
     OSError
         If it cannot be read.
     """
+    if os.path.isdir(path):  # which safetensors has another word for
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     try:
         with safe_open(os.fsdecode(path), framework="pt", device="cpu") as file:
             document = _parse(file.metadata())

@@ -19,11 +19,16 @@ class TrainingError(RuntimeError):
 
 @torch.no_grad()
 def likely_cause(
-    inputs: Tensor | LazyInputs, sample_weight: Tensor | None, learning_rate: float
+    inputs: Tensor | LazyInputs,
+    sample_weight: Tensor | None,
+    learning_rate: float,
+    *,
+    any_step: bool = True,
 ) -> str:
     """A sentence on what is out of the ordinary in what was trained on, or with.
 
-    Rows that are loaded when they are indexed are not looked at.
+    Rows that are loaded when they are indexed are not looked at. Before any step was taken, its
+    size is not to blame.
     """
     if isinstance(inputs, Tensor) and inputs.is_floating_point():
         largest = float(inputs.abs().max())
@@ -39,4 +44,9 @@ def likely_cause(
                 f"Likely cause: a row's sample_weight (times class_weight) is {largest:.3g} times "
                 "their mean. Lower it, or learning_rate_init."
             )
+    if not any_step:
+        return (
+            "No step was taken yet: what the networks start from, the embedding or loss_weight is "
+            "too large to compute with."
+        )
     return f"Likely cause: steps too large, with learning_rate_init={learning_rate:g}. Lower it."

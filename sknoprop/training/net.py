@@ -313,11 +313,13 @@ class BlockNet(NeuralNet):
         if math.isfinite(total):
             return
         first = self.module_.partition.part.start or 0
+        any_step = len(self.history) > 1 or n_steps > 1
         bad = [first + i for i in (~torch.isfinite(blocks)).nonzero().flatten().tolist()]
         raise TrainingError(
             f"The loss of {f'block(s) {bad}' if bad else 'what blocks share'} is not finite in "
             f"epoch {len(self.history)}, after {n_steps} of {len(batches)} steps: training has "
-            f"diverged. {likely_cause(batches.inputs, batches.sample_weight, self.lr)}"
+            "diverged. "
+            + likely_cause(batches.inputs, batches.sample_weight, self.lr, any_step=any_step)
         )
 
     def _judge_epoch(self, validation: Validation | None) -> None:
