@@ -4,8 +4,8 @@ import copy
 import json
 import os
 import pickle
-import re
 import pickletools
+import re
 import warnings
 
 import joblib
