@@ -79,9 +79,9 @@ for j, name in enumerate(names):
 # overlap. On wine, whose classes are all but separable, plain networks have the lower mean log
 # loss, on the two others NoProp has. Over more and larger tables (the :doc:`measurements
 # </measurements>` have fifteen) NoProp's accuracy and log loss are better than one plain network's
-# on most, and its log loss is lower than that of an ensemble of the same size as it comes. What it
-# has beside that is a training in which nothing is propagated from block to block, and blocks that
-# each leave out rows of their own, which is how it finds out how sure to be.
+# on most, and on most its log loss is lower than that of an ensemble of the same size as it comes.
+# Its blocks each leave out rows of their own, which is how it finds out how sure to be. An ensemble
+# could do that, too.
 
 colors = ("#0072B2", "#D55E00", "#E69F00")
 fig, axes = plt.subplots(1, len(tables), figsize=(6.4, 4.2), layout="constrained")

@@ -24,6 +24,7 @@ from sknoprop._modes import own_default_device, own_modes, own_precision
 from sknoprop._parameters import (
     CONSTRAINTS,
     built_with,
+    check_constraints,
     check_encoder,
     check_first_call,
     check_parameters,
@@ -622,6 +623,7 @@ default="auto"
     def _check_parameters(self) -> torch.device:
         THREADS.ensure_usable()
         self._validate_params()
+        check_constraints(parameters_of(self))
         check_parameters(parameters_of(self))
         device = resolve_device(self.device)
         check_precision(self.dtype, device)
@@ -869,8 +871,9 @@ default="auto"
         >>> kernel.shape, bool((abs(kernel.sum(axis=-1) - 1) < 1e-4).all())
         ((3, 150, 3, 3), True)
         """
+        X = self._check(X)
         size = rows_at_once(self.blocks_, plain(self.n_draws), len(self.classes_))
-        return self._by_rows(self._check(X), block_kernels, size)
+        return self._by_rows(X, block_kernels, size)
 
     def predict_disagreement(self, X):
         """How much the blocks' estimates differ for each row.

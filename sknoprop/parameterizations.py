@@ -56,6 +56,7 @@ def project_to_simplex(point: Tensor) -> Tensor:
     >>> project_to_simplex(torch.tensor([0.5, 1.0, -0.5]))
     tensor([0.2500, 0.7500, 0.0000])
     """
+    point = point.contiguous()  # to sort numbers that lie apart takes twice as long
     ranked = point.sort(dim=-1, descending=True).values
     size = torch.arange(1, point.shape[-1] + 1, device=point.device, dtype=point.dtype)
     shift = (ranked.cumsum(-1) - 1.0) / size

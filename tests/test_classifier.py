@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import EpochScoring, EpochTimer, InputShapeSetter
+from skorch.callbacks import EpochScoring, EpochTimer, InputShapeSetter, PassthroughScoring
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoprop import NoPropClassifier
@@ -563,6 +563,7 @@ def test_embedding_is_reported(iris):
         ({"callbacks": [3]}, r"'callbacks'.*skorch callbacks.*Got 3"),
         ({"callbacks": [EpochScoring("accuracy")]}, r"'callbacks'.*EpochScoring.*'valid_loss'"),
         ({"callbacks": [("shape", InputShapeSetter)]}, r"'callbacks'.*InputShapeSetter"),
+        ({"callbacks": [PassthroughScoring("x")]}, r"'callbacks'.*PassthroughScoring"),
         ({"callbacks": [(3, EpochTimer)]}, r"'callbacks'.*\(name, callback\) pairs. Got \(3"),
         ({"device": "tpu9"}, r"'device'.*'auto'.*Got 'tpu9'"),
         ({"dtype": "float16"}, r"'dtype'.*'float32'.*Got 'float16'"),
@@ -727,4 +728,11 @@ def test_a_class_derived_may_take_fewer_parameters(tmp_path):
     flow.save(tmp_path / "flow")
     loaded = Flow.load(tmp_path / "flow")
     np.testing.assert_array_equal(loaded.predict_proba(X), expected.predict_proba(X))
+    # The class it derives from would go on as something else.
+    with pytest.raises(ValueError, match=r"variant='fm'.*NoPropClassifier has 'dt'"):
+        NoPropClassifier.load(tmp_path / "flow")
     flow.partial_fit(X, y)
+    # What it sets itself is checked as well.
+    flow.max_iter = 0.5
+    with pytest.raises(ValueError, match=r"'max_iter' parameter .* Got 0.5"):
+        flow.fit(X, y)

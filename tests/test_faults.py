@@ -147,7 +147,7 @@ def test_features_of_great_size_are_named():
     inputs = torch.tensor([[1.0, -2e8], [0.0, 1.0]])
     assert "X has standardised values as large as 2e+08." in likely_cause(inputs, None, 0.1)
     assert "X has standardised values as large as nan." in likely_cause(inputs * np.nan, None, 0.1)
-    assert "No step was taken yet" in likely_cause(inputs.byte(), None, 0.1, any_step=False)
+    assert "loss_weight, the embedding" in likely_cause(inputs.byte(), None, 0.1, any_step=False)
     assert "steps too large" in likely_cause(inputs.byte(), None, 0.1)
 
 
@@ -325,5 +325,5 @@ def test_too_little_memory_for_one_row_says_what_takes_less(monkeypatch):
 def test_what_diverges_before_the_first_step_is_not_laid_on_its_size(options):
     clf = NoPropClassifier(**SMALL | {"learning_rate_init": 1e-9} | options)
     X, y = toy_data(60, n_classes=2)
-    with pytest.raises(TrainingError, match=r"after 1 of .*No step was taken yet.*loss_weight"):
+    with pytest.raises(TrainingError, match=r"epoch 1, before any step.*loss_weight, the emb"):
         clf.fit(X, y)

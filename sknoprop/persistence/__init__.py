@@ -14,6 +14,7 @@ from the file: it holds numbers and names, and each is checked before use.
 ``feature_names``     `feature_names_in_` or null
 ``seed``              of the fit; prediction draws its noise from it
 ``changed``           parameters that were set to another value after the fit
+``fixed``             parameters that a class derived sets itself, and its constructor does not take
 ``left_out``          digest of which rows blocks left out, that a later fit leaves out the same
 ====================  =============================================================================
 

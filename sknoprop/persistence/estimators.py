@@ -48,7 +48,7 @@ __all__ = ["load_classifier", "save_classifier", "warn_of_version"]
 #: What a document holds, see `sknoprop.persistence`.
 KEYS = {
     *("format", "versions", "parameters", "design"),
-    *("classes", "feature_names", "seed", "changed", "left_out"),
+    *("classes", "feature_names", "seed", "changed", "left_out", "fixed"),
 }
 
 #: Prefix of the names of the model's tensors.
@@ -232,6 +232,7 @@ def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "seed": int(estimator._seed),
         "changed": changed_since(estimator._built_with, parameters_of(estimator)),
         "left_out": estimator._trained.left_out,
+        "fixed": _fixed(estimator),
     }
     return document, tensors
 
@@ -239,7 +240,7 @@ def _encode(estimator: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _decode(
     cls: type[Estimator], document: dict[str, Any], tensors: dict[str, Tensor]
 ) -> Estimator:
-    document.setdefault("left_out", None)  # which came later
+    document |= {"left_out": None, "fixed": {}} | document  # which came later
     if set(document) != KEYS:
         raise ModelFileError(f"its document must be an object of {sorted(KEYS)}.")
     versions = document["versions"]
@@ -251,6 +252,15 @@ def _decode(
     parameters = parameters_of(estimator)
     check_constraints(parameters)
     check_parameters(parameters)
+    if not isinstance(document["fixed"], dict):
+        raise ModelFileError("its 'fixed' must be an object.")
+    for name, value in document["fixed"].items():
+        here: Any = parameters.get(name)
+        if np.ndim(here) < 2 and encode_parameter(name, here) != value:
+            raise ModelFileError(
+                f"its class has {name}={value!r}, and {cls.__name__} has {here!r}. Load it by the "
+                "class that it was saved by."
+            )
     if not isinstance(parameters["encoder"], str) or parameters["augmentation"] is not None:
         raise ModelFileError("the parameters 'encoder' and 'augmentation' cannot be objects here.")
     strange = [name for name in tensors if not name.startswith(MODEL)]
@@ -294,6 +304,13 @@ def _decode(
         raise ModelFileError("its 'changed' must list parameters that shape a model.")
     estimator._built_with = built_with(parameters) | dict.fromkeys(changed, "another value")
     return estimator
+
+
+def _fixed(estimator: Any) -> dict[str, Any]:
+    """What the constructor of a class derived does not take, but for a matrix."""
+    own = estimator.get_params(deep=False)
+    others = {k: v for k, v in parameters_of(estimator).items() if k not in own}
+    return {k: encode_parameter(k, v) for k, v in others.items() if np.ndim(v) < 2}
 
 
 def _decode_parameters(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from skorch.callbacks import BatchScoring, EpochScoring, InputShapeSetter
+from skorch.callbacks import BatchScoring, EpochScoring, InputShapeSetter, PassthroughScoring
 
 __all__ = ["check_callbacks"]
 
 #: Those of skorch's that score what a network says of a batch, or look at its rows.
-UNSUITABLE = (BatchScoring, EpochScoring, InputShapeSetter)
+UNSUITABLE = (BatchScoring, EpochScoring, InputShapeSetter, PassthroughScoring)
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> None:

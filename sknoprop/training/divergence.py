@@ -46,7 +46,7 @@ def likely_cause(
             )
     if not any_step:
         return (
-            "No step was taken yet: what the networks start from, the embedding or loss_weight is "
+            "Likely cause: loss_weight, the embedding or what an encoder of your own makes of X is "
             "too large to compute with."
         )
     return f"Likely cause: steps too large, with learning_rate_init={learning_rate:g}. Lower it."

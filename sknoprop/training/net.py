@@ -282,7 +282,8 @@ class BlockNet(NeuralNet):
                 self.cycle_.step()
             total.add_(step["loss"], alpha=len(batch))
             blocks.add_(step["y_pred"], alpha=len(batch))
-            if number % look_every == 0 or number == len(batches):
+            is_first = number == 1 and len(self.history) == 1  # and its loss no step's doing
+            if is_first or number % look_every == 0 or number == len(batches):
                 self._check_finite(total, blocks, batches, number)
             if heard:
                 self.history.record_batch("train_loss", step["loss"].item())
@@ -314,11 +315,13 @@ class BlockNet(NeuralNet):
             return
         first = self.module_.partition.part.start or 0
         any_step = len(self.history) > 1 or n_steps > 1
+        when = f"after {n_steps} of {len(batches)} steps: training has diverged."
+        if not any_step:
+            when = "before any step was taken."
         bad = [first + i for i in (~torch.isfinite(blocks)).nonzero().flatten().tolist()]
         raise TrainingError(
             f"The loss of {f'block(s) {bad}' if bad else 'what blocks share'} is not finite in "
-            f"epoch {len(self.history)}, after {n_steps} of {len(batches)} steps: training has "
-            "diverged. "
+            f"epoch {len(self.history)}, {when} "
             + likely_cause(batches.inputs, batches.sample_weight, self.lr, any_step=any_step)
         )
 

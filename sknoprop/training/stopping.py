@@ -39,6 +39,10 @@ class Validation:
     sample_weight: Tensor | None
     eps: Tensor
 
+    def __len__(self) -> int:
+        """Batches that callbacks are told of: none, for skorch's progress bar."""
+        return 0
+
     @torch.no_grad()
     def log_loss(self, model: NoPropModel) -> tuple[Tensor, float]:
         """Log loss of each block's own class probabilities, and that of their mean.
