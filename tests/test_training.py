@@ -13,6 +13,7 @@ from skorch.callbacks import (
     Checkpoint,
     EarlyStopping,
     Freezer,
+    GradientNormClipping,
     LRScheduler,
     ProgressBar,
     TrainEndCheckpoint,
@@ -149,6 +150,8 @@ def test_callbacks_that_listen_to_steps_find_them_in_the_history():
     assert [row for epoch in clf.history_[:, "batches"] for row in epoch] == [
         {"train_loss": loss, "train_batch_size": size} for loss, size in seen
     ]
+    clipped = NoPropClassifier(**SMALL, callbacks=[GradientNormClipping(1.0)]).fit(X, y)
+    assert clipped.history_[-1]["batches"] == [{}], "it looks at gradients alone"
     losses, sizes = np.array(seen).reshape(clf.n_iter_, -1, 2).transpose(2, 0, 1)
     assert (sizes == 30).all()
     np.testing.assert_allclose(losses.mean(1), clf.history_[:, "train_loss"], rtol=1e-5)

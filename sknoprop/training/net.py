@@ -94,7 +94,7 @@ class BlockNet(NeuralNet):
     """A skorch net over a `NoPropModel`; it is trained on a `Course`.
 
     Callbacks see what they see in any skorch net, with one difference: single batches are in the
-    history only if one of them listens to steps. At the end of an epoch it has
+    history only if one of them listens to batches. At the end of an epoch it has
 
     * ``train_loss``, the objective: the sum over blocks, each divided by its scale;
     * ``block_losses``, a list of one weighted mean squared error a block;
@@ -270,11 +270,13 @@ class BlockNet(NeuralNet):
             self.way_ = self._way(heard)
             self.seen_ = not heard
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
-        if not heard:
+        recorded = not {"on_batch_begin", "on_batch_end"} <= set(self.unheard_)
+        if not recorded:
             self.history.new_batch()  # one for all: skorch's checkpoints name files by the last
         for number, batch in enumerate(batches, 1):
-            if heard:
+            if recorded:
                 self.history.new_batch()
+            if heard:
                 self.notify("on_batch_begin", batch=batch, training=True)
                 self.way_ = self._way(heard)  # something may have been changed
             step = step_fn(batch, **fit_params)
@@ -285,9 +287,10 @@ class BlockNet(NeuralNet):
             is_first = number == 1 and len(self.history) == 1  # and its loss no step's doing
             if is_first or number % look_every == 0 or number == len(batches):
                 self._check_finite(total, blocks, batches, number)
-            if heard:
+            if recorded:
                 self.history.record_batch("train_loss", step["loss"].item())
                 self.history.record_batch("train_batch_size", len(batch))
+            if heard:
                 self.notify("on_batch_end", batch=batch, training=True, **step)
         if isinstance(self.step_, DenseStep):
             self.step_.forget()
