@@ -20,8 +20,9 @@ SMALL = {
 }
 
 
-def network():
-    return torch.nn.Sequential(torch.nn.LazyLinear(6), torch.nn.ReLU())
+class Network(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(torch.nn.LazyLinear(6), torch.nn.ReLU())
 
 
 CASES = [
@@ -30,7 +31,7 @@ CASES = [
     {"variant": "fm", "batch_norm": True, "dtype": "float64"},
     {"variant": "fm", "embedding": "prototype", "inference": "trajectory", "readout": "linear"},
     {"variant": "ct", "encoder": "cnn", "image_shape": (1, 4, 4), "head": "paper"},
-    {"variant": "fm", "encoder": network},
+    {"variant": "fm", "encoder": Network},
 ]
 
 
