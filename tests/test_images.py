@@ -52,7 +52,8 @@ def test_images_are_fitted_and_predicted(variant, encoder, digits):
 def test_digits_are_learnt_as_images(encoder):
     X, y = load_digits(return_X_y=True)
     X = X.reshape(-1, 1, 8, 8)
-    clf = NoPropClassifier("fm", n_blocks=2, encoder=encoder, max_iter=5, random_state=0)
+    # After five epochs it depends on the seed, and on how a processor rounds.
+    clf = NoPropClassifier("fm", n_blocks=2, encoder=encoder, max_iter=8, random_state=0)
     assert clf.fit(X[:1200], y[:1200]).score(X[1200:], y[1200:]) > 0.93
 
 
