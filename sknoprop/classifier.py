@@ -623,7 +623,7 @@ default="auto"
     def _check_parameters(self) -> torch.device:
         THREADS.ensure_usable()
         self._validate_params()
-        check_constraints(parameters_of(self))
+        check_constraints(parameters_of(self))  # a class derived may set some itself
         check_parameters(parameters_of(self))
         device = resolve_device(self.device)
         check_precision(self.dtype, device)

@@ -331,7 +331,8 @@ def _decode_parameters(
         decoded["embedding"] = embedding.numpy()
     # One that the file does not have came later; its default is what was done before, but for one.
     known = cls().get_params(deep=False).keys()
-    decoded = {name: False for name in known if name == "calibrate"} | decoded
+    if "calibrate" in known:
+        decoded.setdefault("calibrate", False)
     unknown = decoded.keys() - known
     if unknown:
         raise ModelFileError(

@@ -270,11 +270,11 @@ class BlockNet(NeuralNet):
             self.way_ = self._way(heard)
             self.seen_ = not heard
         look_every = 1 if total.device.type == "cpu" else LOOK_EVERY
-        recorded = not {"on_batch_begin", "on_batch_end"} <= set(self.unheard_)
-        if not recorded:
+        in_history = not {"on_batch_begin", "on_batch_end"} <= set(self.unheard_)
+        if not in_history:
             self.history.new_batch()  # one for all: skorch's checkpoints name files by the last
         for number, batch in enumerate(batches, 1):
-            if recorded:
+            if in_history:
                 self.history.new_batch()
             if heard:
                 self.notify("on_batch_begin", batch=batch, training=True)
@@ -287,7 +287,7 @@ class BlockNet(NeuralNet):
             is_first = number == 1 and len(self.history) == 1  # and its loss no step's doing
             if is_first or number % look_every == 0 or number == len(batches):
                 self._check_finite(total, blocks, batches, number)
-            if recorded:
+            if in_history:
                 self.history.record_batch("train_loss", step["loss"].item())
                 self.history.record_batch("train_batch_size", len(batch))
             if heard:
