@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["own_default_device", "own_modes", "own_precision"]
+__all__ = ["own_default_device", "own_default_dtype", "own_modes", "own_precision"]
 
 
 @contextmanager
@@ -19,6 +19,21 @@ def own_default_device() -> Iterator[None]:
         return
     with torch.device("cpu"):
         yield
+
+
+@contextmanager
+def own_default_dtype() -> Iterator[None]:
+    """Numbers that code of the user's makes are float32 where it says nothing.
+
+    There is one such setting in a process, so this wants a lock as `seeded` has. The package's own
+    code names dtypes instead.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

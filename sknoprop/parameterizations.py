@@ -203,7 +203,7 @@ class LabelParameterization(Parameterization):
     local = True
 
     def label(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
-        return product(torch.softmax(logits, -1), weight)
+        return self.label_and_probabilities(logits, z, t, weight, schedule)[0]
 
     def probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         return softmax(logits)

@@ -2,8 +2,8 @@
 
 Of many numbers next to each other a processor takes several at a time, and torch the last ones, of
 each thread's share, by another formula of one number each: softmax across an axis that is not the
-last, powers and sums then depend on where a row stands. ``exp`` and ``log`` do not. A prediction
-must not, so it is made of these.
+last, powers and sums then depend on where a row stands; products of a few numbers a row do so where
+rows come first. ``exp`` and ``log`` do not. A prediction must not, so it is made of these.
 """
 
 from __future__ import annotations

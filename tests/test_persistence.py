@@ -572,6 +572,8 @@ LIES = [
     (("changed",), None, "'changed' must list"),
     (("left_out",), "x", "'left_out' must be a digest"),
     (("left_out",), 1, "'left_out' must be a digest"),
+    (("fixed",), [], "'fixed' must be an object"),
+    (("fixed",), {"magic": 1}, "its class has magic=1"),
     (("design", "n_split"), 2, "n_split"),
     (("design", "n_split"), 0, "n_split"),
     (("design", "n_split"), True, "n_split"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sknoprop._memory import is_out_of_memory
+from sknoprop._modes import own_default_dtype
 from sknoprop.networks.encoders import NumberEncoding
 from sknoprop.networks.seeding import ONLY_ONE, seeded
 from sknoprop.networks.stacked import Generators, StackedModule
@@ -98,20 +98,6 @@ def _flat(features: Any, source: str) -> Tensor:
     return features.flatten(1)
 
 
-@contextmanager
-def _single_precision() -> Iterator[None]:
-    """Numbers are float32 where nothing is said, whatever a program has for itself.
-
-    There is one such setting in a process: to be held with `seeded`.
-    """
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 class CustomPath(StackedModule):
     """A network of the user's, once a block.
 
@@ -161,7 +147,7 @@ class CustomPath(StackedModule):
         networks = []
         for generator in generators:
             seed = int(torch.randint(2**62, (), generator=generator))
-            with seeded(seed, example.device), _single_precision():
+            with seeded(seed, example.device), own_default_dtype():
                 network = _made(encoder).to("cpu", torch.float32)
                 with torch.no_grad():
                     features = _tried(network.eval(), example.float())
