@@ -185,6 +185,11 @@ class VariancePreservingSchedule(Schedule):
         return self.noise(t), -self.signal(t)
 
 
+def _check_bounds(low: float, high: float) -> None:
+    if not -700.0 < low < high < 700.0:  # what has an exponential in double precision
+        raise ValueError(f"log_snr_min must be below log_snr_max; got {low} and {high}.")
+
+
 class _ClippedSchedule(VariancePreservingSchedule):
     """A fixed schedule of textbook form whose log SNR is infinite at the ends.
 
@@ -196,10 +201,7 @@ class _ClippedSchedule(VariancePreservingSchedule):
 
     def __init__(self, log_snr_min: float = -16.0, log_snr_max: float = 8.0) -> None:
         super().__init__()
-        if not log_snr_min < log_snr_max:
-            raise ValueError(
-                f"log_snr_min must be below log_snr_max; got {log_snr_min} and {log_snr_max}."
-            )
+        _check_bounds(log_snr_min, log_snr_max)
         self.log_snr_min = log_snr_min
         self.log_snr_max = log_snr_max
         self._start = self._time_of(log_snr_min)
@@ -348,12 +350,6 @@ class LearnedSchedule(VariancePreservingSchedule):
         Number of sigmoid units.
     log_snr_min, log_snr_max : float, default=-12.0 and 6.0
         Initial log SNR at ``t = 0`` and ``t = 1`` (``-gamma_1`` and ``-gamma_0``); learned.
-
-    Examples
-    --------
-    >>> from sknoprop.schedules import LearnedSchedule
-    >>> sum(parameter.numel() for parameter in LearnedSchedule(n_hidden=8).parameters())
-    27
     """
 
     trainable = True
@@ -362,6 +358,9 @@ class LearnedSchedule(VariancePreservingSchedule):
         self, n_hidden: int = 64, log_snr_min: float = -12.0, log_snr_max: float = 6.0
     ) -> None:
         super().__init__()
+        _check_bounds(log_snr_min, log_snr_max)
+        if not (isinstance(n_hidden, int) and n_hidden > 0):
+            raise ValueError(f"n_hidden must be a positive int. Got {n_hidden!r}.")
         # softplus(raw) is the weight. The units' centres are spread over [0, 1] at the start
         # so that the initial curve is close to a straight line in the log SNR.
         units = torch.arange(n_hidden, dtype=torch.float32)

@@ -158,7 +158,7 @@ LAYERS = [
     {"inference"},
     {"trajectories"},
     {"training"},
-    {"_parameters", "calibrating", "parallel", "presets"},
+    {"_parameters", "_schedules", "calibrating", "parallel", "presets"},
     {"_inputs", "_weights"},
     {"_data", "cycles"},
     {"building", "datasets", "defaults", "fitting", "growing"},
