@@ -37,6 +37,9 @@ PARTITIONS = ("information", "uniform")
 #: Share of the label's entropy that is left to a cut by information when it ends.
 NEGLIGIBLE = 0.005
 
+#: Share of draws that a class has at least, where there are few classes.
+RARE = 1 / 32
+
 #: Equal steps of time that information is known at. With more classes than `MANY_CLASSES` a quarter
 #: of them: each takes longer, and cuts move by less than the draws behind them do.
 N_LEVELS = 512
@@ -60,7 +63,8 @@ def label_information(
     root_snr : Tensor of shape (n_levels,)
         Ascending ratios of signal to noise.
     n_draws : int, default=512
-        Draws of (label, noise); labels are stratified over the prior, noise comes in
+        Draws of (label, noise); labels are stratified over the prior (over one that has rare
+        classes more often, and draws weighted by what they are too many), noise comes in
         antithetic pairs, and all levels share them, so that the curve is smooth.
 
     Returns
@@ -81,7 +85,10 @@ def label_information(
     generator = torch.Generator().manual_seed(0)
     # Stratified labels, each draw twice; eps then in pairs of opposite sign.
     quantiles = (torch.arange(n_draws // 2, dtype=torch.float64) + 0.5) / (n_draws // 2)
-    labels = torch.searchsorted(prior.cumsum(0), quantiles).clamp_max(len(prior) - 1)
+    # Rare classes, too, some draws each, which then count less: no label of theirs, no information.
+    often = prior.clamp_min(min(RARE, 0.5 / len(prior)))
+    often = often / often.sum() if (often > prior).any() else prior
+    labels = torch.searchsorted(often.cumsum(0), quantiles).clamp_max(len(prior) - 1)
     eps = torch.randn(n_draws // 2, weight.shape[1], generator=generator, dtype=torch.float64)
     labels, eps = labels.repeat(2), torch.cat([eps, -eps])
     # Both depend on differences of rows only; centring keeps digits when rows are close.
@@ -91,11 +98,13 @@ def label_information(
     quadratic = -0.5 * torch.cdist(own, weight).square()
     entropy = torch.special.entr(prior).sum()
     log_prior = prior.log()
+    counts = (prior / often)[labels]
+    counts = counts / counts.mean()
     losses = []
     # A few levels at a time: one alone is mostly the cost of calls, all would not stay in cache.
     for r in root_snr[:, None, None].split(max(AT_ONCE // linear.numel(), 1)):
         evidence = torch.logsumexp(r * linear + r**2 * quadratic + log_prior, -1)
-        losses.append((evidence - log_prior[labels]).mean(-1))
+        losses.append((counts * (evidence - log_prior[labels])).mean(-1))
     loss = torch.cat(losses)
     return (1.0 - loss / entropy).clamp(0.0, 1.0).cummax(0).values
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sknoprop.partition import NEGLIGIBLE, Partition, interpolate, label_information
-from sknoprop.schedules import SCHEDULES
+from sknoprop.schedules import SCHEDULES, StraightLineSchedule
 
 F64 = torch.float64
 
@@ -44,6 +44,17 @@ def test_information_matches_quadrature(p):
         n_draws=20_000,
     )
     np.testing.assert_allclose(estimate, information / entropy, atol=0.02)
+
+
+@pytest.mark.parametrize("rare", [0.1, 0.01, 1e-3, 1e-4])
+def test_blocks_get_equal_information_however_rare_a_class_is(rare):
+    """By quadrature: one of ten thousand is not drawn where labels are drawn as they come."""
+    weight, prior = torch.tensor([[0.0], [1.0]]), torch.tensor([1 - rare, rare])
+    edges = Partition.by_information(5, StraightLineSchedule(), weight, prior).edges.numpy()
+    inner = edges[:-1]  # the last block has what is left
+    information, _ = two_class_moments(inner / (1 - inner), rare)
+    entropy = -rare * math.log(rare) - (1 - rare) * math.log(1 - rare)
+    np.testing.assert_allclose(np.diff(information / entropy), 0.2, atol=0.04)
 
 
 def test_information_is_half_the_integral_of_the_error():
