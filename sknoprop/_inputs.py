@@ -43,13 +43,15 @@ def image_bytes(item: Any) -> np.ndarray:
         # (Not all of torch's dtypes are NumPy's.)
         array = item.detach().cpu().numpy() if item.dtype in KNOWN else item
     else:
+        if getattr(item, "mode", None) == "P":  # PIL's: numbers of colours in a palette
+            item = item.convert("RGB")
         array = np.asarray(item)
         if array.ndim == 2:
             array = array[None]
         elif array.ndim == 3:
             array = np.moveaxis(array, -1, 0)
     if array.dtype == np.bool_:
-        array = array.astype(np.uint8)
+        array = array.astype(np.float32)  # as of an array of many: nought and one
     if array.ndim != 3 or array.dtype not in (np.uint8, np.float32, np.float64):
         raise ValueError(
             "An image must be a PIL image, an array (height, width) or (height, width, channels) "
@@ -76,8 +78,8 @@ class LazyImages:
     dataset : torch.utils.data.Dataset
         With a length; item i is an image, or an image and its label. All images are of one shape
         and dtype.
-    indices : ndarray of int, optional
-        Which items, in which order; all of them by default.
+    indices : array-like of int or bool, optional
+        Which items, in which order, or a mask of them; all by default.
 
     Attributes
     ----------
@@ -89,7 +91,8 @@ class LazyImages:
     Raises
     ------
     ValueError
-        If the data set has no length or is empty, or its first item is no image.
+        If the data set has no length or is empty, its first item is no image, or it has not all
+        of the indices.
 
     Examples
     --------
@@ -107,7 +110,7 @@ class LazyImages:
                 f"{dataset if isinstance(dataset, type) else type(dataset).__name__}."
             )
         self.dataset = dataset
-        self.indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
+        self.indices = _numbers_of(indices, len(dataset))
         with seeded(0, torch.device("cpu")):  # a look at one must not move a user's generator
             first = self.image(self.indices[0] if len(self.indices) else 0)
         self.shape = (len(self.indices), *first.shape)
@@ -202,6 +205,19 @@ class LazyImages:
 
     def __repr__(self) -> str:
         return f"LazyImages(shape={self.shape}, dtype={self.dtype})"
+
+
+def _numbers_of(indices: Any, n_items: int) -> np.ndarray:
+    if indices is None:
+        return np.arange(n_items)
+    numbers: np.ndarray = np.asarray(indices)
+    if numbers.shape == (n_items,) and numbers.dtype == np.bool_:
+        return np.flatnonzero(numbers)
+    integers = numbers.ndim == 1 and (numbers.size == 0 or numbers.dtype.kind in "iu")
+    if not integers or not np.all((-n_items <= numbers) & (numbers < n_items)):
+        wanted = f"ints below {n_items}, the number of items, or a mask of as many"
+        raise ValueError(f"indices of LazyImages must be {wanted}. Got {indices!r}.")
+    return numbers.astype(np.int64)
 
 
 def _split(item: Any) -> tuple[Any, Sequence[Any]]:

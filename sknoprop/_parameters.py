@@ -247,7 +247,9 @@ def check_constraints(params: dict[str, Any]) -> None:
     ValueError
         Naming the parameter, what it may be and what it is.
     """
-    validate_parameter_constraints(CONSTRAINTS, params, "NoPropClassifier")
+    # A string of another class, as an enum's, would pass for a sequence.
+    names = {k: str.__str__(v) if isinstance(v, str) else v for k, v in params.items()}
+    validate_parameter_constraints(CONSTRAINTS, names, "NoPropClassifier")
 
 
 def check_parameters(params: dict[str, Any]) -> None:
@@ -262,7 +264,7 @@ def check_parameters(params: dict[str, Any]) -> None:
         layer_sizes(params["hidden_layer_sizes"])
     shape = params["image_shape"]
     if shape is not None and not (
-        np.shape(shape) == (3,)
+        np.array(shape, dtype=object).shape == (3,)
         and all(isinstance(size, Integral) and int(size) > 0 for size in shape)
     ):
         raise ValueError(

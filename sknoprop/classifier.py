@@ -638,7 +638,10 @@ default="auto"
             raise ValueError(
                 f"X_val and y_val go together. Got only {'y_val' if X_val is None else 'X_val'}."
             )
-        X_val, y_val = check_data(self, X_val, y_val, reset=False)
+        try:
+            X_val, y_val = check_data(self, X_val, y_val, reset=False)
+        except (TypeError, ValueError) as error:  # which speaks of X and y
+            raise type(error)(f"Of X_val and y_val: {error}") from error
         labels = _numbers(y_val, classes, "y_val")
         weight = None if factors is None else factors[labels]
         if weight is not None and not weight.any():

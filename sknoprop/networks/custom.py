@@ -85,17 +85,27 @@ def _tried(network: nn.Module, inputs: Tensor) -> Tensor:
             f"shape (n_samples, {', '.join(map(str, inputs.shape[1:]))}). Got one that raised "
             f"{type(error).__name__}: {error}"
         ) from error
-    return _flat(features, "of inputs")
+    return _flat(features, len(inputs))
 
 
-def _flat(features: Any, source: str) -> Tensor:
-    if not isinstance(features, Tensor) or features.dim() < 2:
-        raise ValueError(
-            "The 'encoder' parameter of NoPropClassifier must be a network that turns a batch "
-            f"{source} into a tensor with one row of features for each. Got "
-            f"{tuple(features.shape) if isinstance(features, Tensor) else type(features)} back."
-        )
-    return features.flatten(1)
+def _flat(features: Any, n_rows: int) -> Tensor:
+    """Features as rows of numbers, of as many inputs."""
+    if not isinstance(features, Tensor):
+        what = type(features).__name__
+    elif (
+        features.dim() < 2
+        or len(features) != n_rows
+        or features[0].numel() == 0
+        or features.is_complex()
+    ):
+        what = f"{features.dtype} of shape {tuple(features.shape)}"
+    else:
+        return features.flatten(1)
+    raise ValueError(
+        "The 'encoder' parameter of NoPropClassifier must be a network that turns a batch of "
+        "inputs into a tensor of real numbers with one row of features for each. Got "
+        f"{what} back for {n_rows} of them."
+    )
 
 
 class CustomPath(StackedModule):
@@ -152,6 +162,11 @@ class CustomPath(StackedModule):
                 with torch.no_grad():
                     features = _tried(network.eval(), example.float())
             networks.append(network)
+        if features.dtype != torch.float32:
+            raise ValueError(
+                "The 'encoder' parameter of NoPropClassifier must be a network that makes features "
+                f"of float32 where its parameters are. Got {features.dtype} back."
+            )
         if not any(parameter.requires_grad for parameter in networks[0].parameters()):
             raise ValueError(
                 "The 'encoder' parameter of NoPropClassifier makes a network that has nothing to "
@@ -204,10 +219,10 @@ class CustomPath(StackedModule):
         self, template: nn.Module, values: dict[str, Tensor], inputs: Tensor, block: int
     ) -> Tensor:
         if not self.training or self.generators is None:
-            return _flat(functional_call(template, values, inputs), "of inputs")
+            return _flat(functional_call(template, values, inputs), len(inputs))
         seed = int(torch.randint(2**62, (), generator=self.generators[block]))
         with seeded(seed, inputs.device):
-            return _flat(functional_call(template, values, inputs), "of inputs")
+            return _flat(functional_call(template, values, inputs), len(inputs))
 
 
 class FrozenEncoding(nn.Module):
@@ -228,7 +243,8 @@ class FrozenEncoding(nn.Module):
     Raises
     ------
     ValueError
-        If the network does not take the inputs, or gives no row of features for each.
+        If the network does not take the inputs, or gives no row of features for each that are
+        finite.
 
     Examples
     --------
@@ -243,6 +259,11 @@ class FrozenEncoding(nn.Module):
 
     def __init__(self, network: nn.Module, shape: Sequence[int] | None, X: Any) -> None:
         super().__init__()
+        if any(isinstance(p, nn.UninitializedParameter) for p in network.parameters()):
+            raise ValueError(
+                "The 'encoder' parameter of NoPropClassifier is a network that is not trained, so "
+                "its parameters must have values. Got one with lazy layers that never ran."
+            )
         # Not a submodule: it is not trained, nor cast with the blocks.
         self._network = [copy.deepcopy(network).cpu().eval().requires_grad_(False)]
         self.shape = shape
@@ -280,7 +301,13 @@ class FrozenEncoding(nn.Module):
             if self.shape is not None:
                 rows = rows.view(-1, *self.shape)
             parts.append(_tried(network, rows).double())
-        return torch.cat(parts)
+        features = torch.cat(parts)
+        if not torch.isfinite(features).all():
+            raise ValueError(
+                "The 'encoder' parameter of NoPropClassifier makes features that are not finite. "
+                "Check the network, and the scale of X."
+            )
+        return features
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised features of rows.

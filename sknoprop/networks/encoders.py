@@ -88,11 +88,10 @@ class NumberEncoding(nn.Module):
         constant = scale <= 10 * np.finfo(np.float64).eps * unit
         scale[constant] = 1.0
         column, left, width, low, high = [], [], [], [], []
-        quantiles = np.linspace(0.0, 1.0, n_bins + 1)
         for j in np.flatnonzero(~constant) if n_bins > 1 else ():
             if len(np.unique(X[:, j])) < self.values_per_bin * n_bins:
                 continue
-            edges = np.unique(np.quantile(X[:, j], quantiles))
+            edges = np.unique(np.quantile(X[:, j], np.linspace(0.0, 1.0, n_bins + 1)))
             n_pieces = len(edges) - 1
             if n_pieces < 2:
                 continue

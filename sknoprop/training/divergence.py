@@ -46,7 +46,10 @@ def likely_cause(
             )
     if not any_step:
         return (
-            "Likely cause: loss_weight, the embedding or what an encoder of your own makes of X is "
-            "too large to compute with."
+            "Likely cause: loss_weight, the embedding or what an augmentation or an encoder of "
+            "your own makes of X is too large, or too small, to compute with."
         )
-    return f"Likely cause: steps too large, with learning_rate_init={learning_rate:g}. Lower it."
+    return (
+        f"Likely cause: steps too large, with learning_rate_init={learning_rate:g}. Lower it, or "
+        "weight_decay."
+    )

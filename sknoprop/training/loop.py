@@ -246,7 +246,11 @@ def try_optimizer(model: NoPropModel, settings: Settings) -> None:
 
     places = [number.data_ptr() for number in numbers]
 
+    asked = False
+
     def loss() -> Any:  # as in training: a tensor
+        nonlocal asked
+        asked = True
         for number in numbers:
             number.grad = torch.ones_like(number)
         return numbers[0].new_ones(())
@@ -259,6 +263,12 @@ def try_optimizer(model: NoPropModel, settings: Settings) -> None:
             f"The 'optimizer' parameter of NoPropClassifier, {settings.optimizer.__name__} with "
             f"{options}, cannot train the blocks. It raised {type(error).__name__}: {error}"
         ) from error
+    if not asked:
+        raise ValueError(
+            f"The 'optimizer' parameter of NoPropClassifier, {settings.optimizer.__name__}, has a "
+            "step that does not call the closure it is given. It must, as torch's do: "
+            "gradients are computed there."
+        )
     if [number.data_ptr() for number in numbers] != places:
         raise ValueError(
             f"The 'optimizer' parameter of NoPropClassifier, {settings.optimizer.__name__}, puts "

@@ -1,0 +1,263 @@
+"""Schedules, networks, optimisers and images of one's own that do not fit: said before training."""
+
+import enum
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sknoprop.fitting as fitting
+from sknoprop import NoPropClassifier
+from sknoprop._schedules import check_schedule
+from sknoprop.datasets import LazyImages, load_torchvision
+from sknoprop.networks import CustomPath
+from sknoprop.schedules import (
+    SCHEDULES,
+    CosineSchedule,
+    LearnedSchedule,
+    LinearSchedule,
+    Schedule,
+    SigmoidSchedule,
+    StraightLineSchedule,
+    VariancePreservingSchedule,
+)
+from tests.models import toy_data
+
+SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Whatever is refused is refused before anything is trained."""
+
+    def train(*args, **kwargs):
+        raise AssertionError("it was trained")
+
+    monkeypatch.setattr(fitting, "train", train)
+
+
+def of_log_snr(log_snr):
+    """A schedule class with that log SNR."""
+
+    class Own(VariancePreservingSchedule):
+        def log_snr(self, t):
+            return log_snr(t)
+
+    return Own
+
+
+class WrongRatio(StraightLineSchedule):
+    def log_snr(self, t):
+        return t.log() - torch.log1p(-t)  # of the ratio, and not of its square
+
+
+class NegativeNoise(StraightLineSchedule):
+    def noise(self, t):
+        return t - 1.0
+
+
+class BackwardClock(StraightLineSchedule):
+    def clock(self, t):
+        return 1.0 - t
+
+
+class NoNoise(StraightLineSchedule):
+    def noise(self, t):
+        return 0.0
+
+
+WRONG_SCHEDULES = {
+    "falling": (of_log_snr(lambda t: 6 - 16 * t), "log_snr that rises"),
+    "constant": (of_log_snr(lambda t: 0 * t), "log_snr that rises"),
+    "not a number": (of_log_snr(lambda t: t * np.nan), "log_snr that is finite"),
+    "infinite": (of_log_snr(lambda t: torch.where(t > 0.5, np.inf, t)), "log_snr that is finite"),
+    "one number": (of_log_snr(lambda t: torch.tensor(1.0)), r"log_snr .*Got torch.float32 of sh"),
+    "double": (of_log_snr(lambda t: 8 * t.double()), "log_snr .*Got torch.float64 of shape"),
+    "ratio": (WrongRatio, r"logarithm of \(signal / noise\)"),
+    "sign": (NegativeNoise, "signal and noise that are positive"),
+    "clock": (BackwardClock, "clock that rises"),
+    "no tensor": (NoNoise, "method noise that .*Got float"),
+    "too high": (lambda: SigmoidSchedule(-16, 20), "log_snr_max that .* At 1 it is inf"),
+    "far too high": (lambda: CosineSchedule(-16, 40), "log_snr that is finite"),
+    "below the least": (lambda: LinearSchedule(-16, -12), "log_snr that rises"),
+}
+
+
+@pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
+@pytest.mark.parametrize("case", WRONG_SCHEDULES)
+def test_a_schedule_that_does_not_lead_to_the_label_is_refused(case, variant, untrained):
+    make, message = WRONG_SCHEDULES[case]
+    clf = NoPropClassifier(variant, schedule=make(), **SMALL)
+    with pytest.raises(ValueError, match=f"The 'schedule' parameter .*{message}"):
+        clf.fit(*toy_data())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_of_the_package_are_none_of_those(name):
+    assert issubclass(SCHEDULES[name], Schedule)
+    check_schedule(SCHEDULES[name]())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LearnedSchedule(log_snr_min=5.0, log_snr_max=5.0), "log_snr_min must be below"),
+        (lambda: CosineSchedule(-16.0, 2000.0), "log_snr_min must be below"),
+        (lambda: LinearSchedule(-2000.0, 8.0), "log_snr_min must be below"),
+        (lambda: LearnedSchedule(n_hidden=0), "n_hidden must be a positive int. Got 0"),
+        (lambda: LearnedSchedule(n_hidden=2.5), "n_hidden must be a positive int. Got 2.5"),
+    ],
+)
+def test_bounds_of_schedules_are_checked_where_they_are_given(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+class Rows(nn.Module):
+    """What a function makes of the features of a linear layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.linear = nn.Linear(5, 4)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self.linear(x))
+
+
+WRONG_NETWORKS = {
+    "more rows": lambda h: h.view(-1, 2),
+    "one row": lambda h: h.mean(0, keepdim=True),
+    "no features": lambda h: h[:, :0],
+    "complex": lambda h: torch.complex(h, h),
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("case", WRONG_NETWORKS)
+def test_a_network_must_give_a_row_of_features_for_each_input(case, frozen, untrained):
+    network = Rows(WRONG_NETWORKS[case]).requires_grad_(not frozen)
+    with pytest.raises(ValueError, match=r"'encoder' parameter .*one row of features for each"):
+        NoPropClassifier(encoder=network, n_bins=0, **SMALL).fit(*toy_data())
+
+
+def test_a_network_is_held_to_it_later_too():
+    generators = [torch.Generator().manual_seed(0)]
+    path = CustomPath(Rows(lambda h: h[:2]), generators, torch.zeros(2, 5))
+    assert path(torch.zeros(2, 5)).shape == (1, 2, 4)
+    with pytest.raises(ValueError, match=r"of shape \(2, 4\) back for 3 of them"):
+        path(torch.zeros(3, 5))
+
+
+def test_a_trained_network_gives_floats(untrained):
+    clf = NoPropClassifier(encoder=Rows(lambda h: h.double()), n_bins=0, **SMALL)
+    with pytest.raises(ValueError, match=r"'encoder' parameter .*float32 .*Got torch.float64"):
+        clf.fit(*toy_data())
+
+
+def test_a_frozen_network_must_have_values_and_finite_features():
+    X, y = toy_data()
+    lazy = nn.LazyLinear(4)
+    for parameter in lazy.parameters():
+        parameter.requires_grad = False
+    with pytest.raises(ValueError, match=r"'encoder' parameter .*lazy layers that never ran"):
+        NoPropClassifier(encoder=lazy, **SMALL).fit(X, y)
+    clf = NoPropClassifier(encoder=Rows(lambda h: h**8).requires_grad_(False), **SMALL).fit(X, y)
+    X[0, 0] = 1e30
+    with pytest.raises(ValueError, match=r"'encoder' parameter .*features that are not finite"):
+        clf.predict_proba(X)
+
+
+class Signs(torch.optim.Optimizer):
+    """As one reads it on a blog: the closure is not called."""
+
+    def __init__(self, params, lr=1e-3):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p -= group["lr"] * p.grad.sign()
+
+
+def test_an_optimizer_must_call_the_closure(untrained):
+    with pytest.raises(ValueError, match=r"'optimizer' parameter .*Signs, .*not call the closure"):
+        NoPropClassifier(optimizer=Signs, **SMALL).fit(*toy_data())
+
+
+class Name(enum.StrEnum):
+    FM = "fm"
+    TYPO = "one_hot"
+
+
+@pytest.mark.parametrize("name", ["embedding", "hidden_layer_sizes", "schedule", "batch_norm"])
+def test_names_of_an_enum_are_names(name, untrained):
+    with pytest.raises(ValueError, match=f"'{name}' parameter .*one_hot"):
+        NoPropClassifier(Name.FM, **(SMALL | {name: Name.TYPO})).fit(*toy_data())
+
+
+def test_right_names_of_an_enum_are_taken():
+    X, y = toy_data()
+    plain = NoPropClassifier("fm", **SMALL).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(
+        NoPropClassifier(Name.FM, **SMALL).fit(X, y).predict_proba(X), plain
+    )
+
+
+@pytest.mark.parametrize("shape", [[[1], 2, 3], [1, 2], 5, "123", [1.0, 1, 5]])
+def test_an_image_shape_is_three_ints(shape, untrained):
+    with pytest.raises(ValueError, match="'image_shape' parameter"):
+        NoPropClassifier(image_shape=shape, **SMALL).fit(*toy_data())
+
+
+def test_what_is_wrong_with_validation_rows_is_said_of_them():
+    X, y = toy_data()
+    clf = NoPropClassifier(early_stopping=True, **SMALL)
+    for X_val, message in ((X[:, :2], "X has 2 features"), (X * np.nan, "contains NaN")):
+        with pytest.raises(ValueError, match=f"Of X_val and y_val: .*{message}"):
+            clf.fit(X, y, X_val=X_val, y_val=y)
+
+
+def test_more_bins_than_rows_take_no_memory():
+    X, y = toy_data()
+    clf = NoPropClassifier(n_bins=2**31 - 1, **SMALL).fit(X, y)
+    assert clf.blocks_.encoder.encoding.n_out == X.shape[1]
+
+
+# Images
+
+
+def flat():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh()).requires_grad_(False)
+
+
+def test_black_and_white_images_are_the_same_one_by_one():
+    rng = np.random.default_rng(0)
+    images, y = rng.random((30, 1, 8, 8)) > 0.5, np.arange(30) % 3
+    clf = NoPropClassifier(encoder=flat(), **SMALL).fit(images, y)
+    lazy = LazyImages([(torch.tensor(image), 0) for image in images])
+    np.testing.assert_allclose(clf.predict_proba(lazy), clf.predict_proba(images), atol=1e-6)
+
+
+def test_palettes_and_single_bits_of_pil_are_colours():
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    red = image.new("RGB", (8, 8), (255, 0, 0))
+    (X,) = load_torchvision([(red.convert("P"), 0)], return_X_y=True)[0]
+    assert (np.array([255, 0, 0])[:, None, None] == X).all()
+    (X,) = load_torchvision([(image.new("1", (8, 8), 1), 0)], return_X_y=True)[0]
+    assert X.dtype == np.float32
+    assert (X == 1).all()
+
+
+def test_indices_of_lazy_images_may_be_a_mask():
+    items = [(np.full((8, 8), i, np.uint8), i) for i in range(6)]
+    odd = np.arange(6) % 2 == 1
+    assert LazyImages(items, odd).targets.tolist() == [1, 3, 5]
+    assert LazyImages(items, [4, -1]).targets.tolist() == [4, 5]
+    assert len(LazyImages(items, [])) == 0
+    for wrong in ([1.9], [6], [-7], odd[:5], [[1]], ["a"]):
+        with pytest.raises(ValueError, match="indices of LazyImages must be ints below 6"):
+            LazyImages(items, wrong)
