@@ -34,7 +34,7 @@ AT_ONCE = 2**17
 #: Names a user may give for a cut of time.
 PARTITIONS = ("information", "uniform")
 
-#: Share of the label's entropy that is left to a cut by information when it ends.
+#: Share of the label's entropy that is left to a cut by information when it ends, as estimated.
 NEGLIGIBLE = 0.005
 
 #: Share of draws that a class has at least, where there are few classes.

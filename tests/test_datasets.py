@@ -267,3 +267,8 @@ def test_data_sets_that_are_not_there_are_named(tmp_path):
     pytest.importorskip("torchvision")
     with pytest.raises(FileNotFoundError, match="download=True"):
         load_torchvision("CIFAR10", root=tmp_path)
+
+
+def test_labels_that_are_arrays_of_one_are_labels():
+    items = [(np.zeros((8, 8), np.uint8), np.array([i % 2])) for i in range(4)]
+    assert load_torchvision(items, return_X_y=True)[1].tolist() == [0, 1, 0, 1]

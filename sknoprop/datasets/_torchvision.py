@@ -45,8 +45,8 @@ def load_torchvision(
     -------
     data : Bunch
         With ``data``, an array ``(n_samples, channels, height, width)`` of uint8 (or of the dtype
-        that a transform makes), ``target``, an array ``(n_samples,)`` of int64, ``target_names``,
-        a list of str or None, and ``DESCR``.
+        that a transform makes), ``target``, an array ``(n_samples,)`` (of int64 where labels are
+        ints), ``target_names``, a list of str or None, and ``DESCR``.
     (X, y) : tuple of ndarray
         ``data`` and ``target``, with `return_X_y`.
 
@@ -111,6 +111,8 @@ def _arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
         images, targets = LazyImages(dataset).both()
     else:
         targets = np.asarray(dataset.targets)
+    if targets.ndim == 2 and targets.shape[1] == 1:  # each an array of one number
+        targets = targets[:, 0]
     return images, targets.astype(np.int64) if targets.dtype.kind in "iu" else targets
 
 
