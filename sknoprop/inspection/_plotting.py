@@ -152,9 +152,11 @@ def label_numbers(y_true: Any, classes: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a label is none of the classes, or `y_true` has another shape.
+        If a label is none of the classes, or `y_true` is empty or has another shape.
     """
     labels = column_or_1d(np.asarray(y_true)).tolist()
+    if not labels:
+        raise ValueError("y_true must hold at least one label. Got none.")
     places = {label: place for place, label in enumerate(classes.tolist())}
     unknown = [label for label in labels if label not in places]
     if unknown:
