@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from sknoprop.inspection import BlockScoreDisplay, ReliabilityDisplay
+from sknoprop import NoPropClassifier
+from sknoprop.inspection import (
+    BlockScoreDisplay,
+    DenoisingDisplay,
+    EmbeddingDisplay,
+    ReliabilityDisplay,
+    ScheduleDisplay,
+)
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -95,3 +102,70 @@ def test_stages_of_another_shape_are_named():
             BlockScoreDisplay.from_predictions([0, 1], own, staged=staged)
     with pytest.raises(ValueError, match="There are 1 stages of 2 blocks"):
         BlockScoreDisplay.from_predictions([0, 1], own, staged=own[:1])
+
+
+# Denoising.
+
+
+@pytest.mark.parametrize("name", ["position", "classes", "y_true"])
+def test_denoising_takes_no_scalars(name):
+    with pytest.raises(ValueError, match=f"{name} must be of length 2. Got a single 0"):
+        DenoisingDisplay(np.full((2, 2, 2), 0.5), **{name: 0})
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 2), (1, 0, 2), (1, 1, 0)], ids=str)
+def test_denoising_needs_something_to_draw(shape):
+    with pytest.raises(ValueError, match=r"y_proba must be of shape .* at least one of each"):
+        DenoisingDisplay(np.empty(shape))
+
+
+# Embeddings.
+
+
+@pytest.mark.parametrize("given", [[1, 2, 3], 1.0, np.ones((2, 2, 2)), np.empty((0, 3))], ids=str)
+def test_embeddings_are_a_row_a_class(given):
+    with pytest.raises(ValueError, match=r"embedding must be of shape \(n_classes, embedding_dim"):
+        EmbeddingDisplay(given)
+
+
+def test_embeddings_have_a_class_a_row():
+    with pytest.raises(ValueError, match=r"classes must be of length 3\. Got 1\."):
+        EmbeddingDisplay(np.eye(3), classes=["a"])
+    with pytest.raises(ValueError, match=r"classes must be of length 3\. Got a single 'abc'"):
+        EmbeddingDisplay(np.eye(3), classes="abc")
+
+
+@pytest.mark.parametrize("given", [np.array([2, 2]), [2, 2], (np.int64(2), 2)], ids=repr)
+def test_an_image_shape_may_be_an_array(given):
+    display = EmbeddingDisplay(np.eye(4), image_shape=given)
+    assert display.image_shape == (2, 2)
+    assert display.plot().text_
+
+
+@pytest.mark.parametrize(
+    "given", [4, (-2, -2), (2.0, 2.0), ("a", "b"), [[2, 2]], (4, True), [[1], 2, 2]]
+)
+def test_what_is_no_image_shape_is_named(given):
+    with pytest.raises(ValueError, match="image_shape must be"):
+        EmbeddingDisplay(np.eye(4), image_shape=given)
+
+
+@pytest.mark.parametrize("n_cols", [0, -1, 2.5, True])
+def test_images_are_counted_by_an_int(n_cols):
+    with pytest.raises(ValueError, match=f"n_cols must be a positive int. Got {n_cols}"):
+        EmbeddingDisplay(np.eye(4), image_shape=(2, 2)).plot(n_cols=n_cols)
+
+
+# Schedules.
+
+
+@pytest.mark.parametrize("n_times", [0, -2, 2.5, True])
+def test_times_are_counted_by_an_int(n_times):
+    X, y = np.arange(8.0)[:, None], np.arange(8) % 2
+    clf = NoPropClassifier(n_blocks=2, max_iter=1, hidden_layer_sizes=4).fit(X, y)
+    for make, given in (
+        (ScheduleDisplay.from_schedule, "cosine"),
+        (ScheduleDisplay.from_estimator, clf),
+    ):
+        with pytest.raises(ValueError, match=f"n_times must be a positive int. Got {n_times}"):
+            make(given, n_times=n_times)

@@ -7,22 +7,47 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_numbers", "as_probabilities", "check_positive_int"]
+__all__ = [
+    "as_numbers",
+    "as_probabilities",
+    "check_length",
+    "check_positive_int",
+    "is_positive_int",
+]
 
 #: How far from one the probabilities of a row may sum: those of single precision do not quite.
 _SUM_TOLERANCE = 1e-3
 
 
+def is_positive_int(value: Any) -> bool:
+    """Whether it counts something; True does by Python's book, and is a mistake by any other."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+
+
 def check_positive_int(value: Any, name: str) -> None:
-    """Refuse what is no count; True is one by Python's book, and a mistake by anyone else's.
+    """Refuse what counts nothing.
 
     Raises
     ------
     ValueError
         If it is no int from 1 on.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+    if not is_positive_int(value):
         raise ValueError(f"{name} must be a positive int. Got {value!r}.")
+
+
+def check_length(values: np.ndarray, name: str, expected: int) -> None:
+    """Refuse what does not hold one value each.
+
+    Raises
+    ------
+    ValueError
+        If it is of another length, or a single value.
+    """
+    if values.ndim == 0:
+        raise ValueError(f"{name} must be of length {expected}. Got a single {values.item()!r}.")
+    if len(values) != expected:
+        raise ValueError(f"{name} must be of length {expected}. Got {len(values)}.")
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:

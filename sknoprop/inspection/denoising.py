@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sknoprop.inspection._checks import as_numbers, check_length
 from sknoprop.inspection._plotting import (
     COLORS,
     fitted,
@@ -60,7 +61,7 @@ class DenoisingDisplay:
     Raises
     ------
     ValueError
-        If lengths do not fit each other.
+        If shapes or lengths do not fit each other, or a true label is none of the classes.
 
     See Also
     --------
@@ -93,11 +94,11 @@ class DenoisingDisplay:
         y_true: Any = None,
         xlabel: str = "step",
     ) -> None:
-        self.y_proba = np.asarray(y_proba, dtype=float)
-        if self.y_proba.ndim != 3:
+        self.y_proba = as_numbers(y_proba, "y_proba")
+        if self.y_proba.ndim != 3 or not self.y_proba.size:
             raise ValueError(
-                "y_proba must be of shape (n_steps, n_samples, n_classes). Got an array of shape "
-                f"{self.y_proba.shape}."
+                "y_proba must be of shape (n_steps, n_samples, n_classes), with at least one of "
+                f"each. Got an array of shape {self.y_proba.shape}."
             )
         n_steps, n_samples, n_classes = self.y_proba.shape
         self.position = np.arange(1, n_steps + 1) if position is None else np.asarray(position)
@@ -109,8 +110,8 @@ class DenoisingDisplay:
             ("classes", self.classes, n_classes),
             ("y_true", self.y_true, n_samples),
         ):
-            if values is not None and len(values) != expected:
-                raise ValueError(f"{name} must be of length {expected}. Got {len(values)}.")
+            if values is not None:
+                check_length(values, name, expected)
         self._true = None if y_true is None else label_numbers(self.y_true, self.classes)
 
     @classmethod
@@ -138,7 +139,7 @@ class DenoisingDisplay:
         Raises
         ------
         ValueError
-            If `along` is none of these.
+            If `along` is none of these, or `y` does not hold one of the classes for each row.
         TypeError
             If the estimator is no such classifier.
         sklearn.exceptions.NotFittedError

@@ -6,6 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sknoprop.inspection._checks import (
+    as_numbers,
+    check_length,
+    check_positive_int,
+    is_positive_int,
+)
 from sknoprop.inspection._plotting import fitted, import_pandas, new_axes, whole_ticks
 
 if TYPE_CHECKING:
@@ -43,7 +49,7 @@ class EmbeddingDisplay:
     Raises
     ------
     ValueError
-        If `image_shape` is not that of an embedding.
+        If shapes do not fit each other, or `image_shape` is not that of an image.
 
     Examples
     --------
@@ -64,22 +70,16 @@ class EmbeddingDisplay:
     def __init__(
         self, embedding: Any, *, classes: Any = None, image_shape: tuple[int, ...] | None = None
     ) -> None:
-        self.embedding = np.asarray(embedding, dtype=float)
-        self.classes = np.arange(len(self.embedding)) if classes is None else np.asarray(classes)
-        self.image_shape = image_shape
-        if image_shape is not None:
-            if len(image_shape) not in (2, 3):
-                raise ValueError(
-                    "image_shape must be (height, width) or (channels, height, width). Got "
-                    f"{image_shape}."
-                )
-            if np.prod(image_shape) != self.embedding.shape[1]:
-                raise ValueError(
-                    f"image_shape={image_shape} is not of embeddings with "
-                    f"{self.embedding.shape[1]} numbers."
-                )
-            if len(image_shape) == 3 and image_shape[0] not in (1, 3):
-                raise ValueError(f"An image has 1 or 3 channels. Got image_shape={image_shape}.")
+        self.embedding = as_numbers(embedding, "embedding")
+        if self.embedding.ndim != 2 or not self.embedding.size:
+            raise ValueError(
+                "embedding must be of shape (n_classes, embedding_dim), with at least one of each. "
+                f"Got an array of shape {self.embedding.shape}."
+            )
+        n_classes, n_numbers = self.embedding.shape
+        self.classes = np.arange(n_classes) if classes is None else np.asarray(classes)
+        check_length(self.classes, "classes", n_classes)
+        self.image_shape = None if image_shape is None else _image_shape(image_shape, n_numbers)
 
     @classmethod
     def from_estimator(
@@ -144,12 +144,14 @@ class EmbeddingDisplay:
         Raises
         ------
         ValueError
-            If `kind` is none of these, or is images whose shape is not known.
+            If `kind` is none of these, or is images whose shape is not known, or `n_cols` is no
+            positive int.
         """
         if kind not in ("auto", "heatmap", "images"):
             raise ValueError(f"kind must be 'auto', 'heatmap' or 'images'. Got {kind!r}.")
         if kind == "images" and self.image_shape is None:
             raise ValueError("Images need an image_shape.")
+        check_positive_int(n_cols, "n_cols")
         images = self.image_shape if kind != "heatmap" else None
         n_rows = -(-len(self.classes) // n_cols)
         (self.ax_,) = new_axes(ax, size=(5.0, 0.6 + 1.3 * n_rows) if images else (5.0, 3.6))
@@ -210,3 +212,20 @@ class EmbeddingDisplay:
         """
         pd = import_pandas()
         return pd.DataFrame(self.embedding, index=pd.Index(self.classes, name="class"))
+
+
+def _image_shape(image_shape: Any, n_numbers: int) -> tuple[int, ...]:
+    """The shape of images as a tuple, of as many numbers as an embedding has."""
+    lengths = list(image_shape) if np.iterable(image_shape) else []
+    if len(lengths) not in (2, 3) or not all(is_positive_int(length) for length in lengths):
+        raise ValueError(
+            "image_shape must be (height, width) or (channels, height, width). Got "
+            f"{image_shape!r}."
+        )
+    # As Python's numbers: an array's print otherwise.
+    shape = tuple(int(length) for length in lengths)
+    if np.prod(shape) != n_numbers:
+        raise ValueError(f"image_shape={shape} is not of embeddings with {n_numbers} numbers.")
+    if len(shape) == 3 and shape[0] not in (1, 3):
+        raise ValueError(f"An image has 1 or 3 channels. Got image_shape={shape}.")
+    return shape

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sknoprop._modes import own_default_device
+from sknoprop.inspection._checks import check_positive_int
 from sknoprop.inspection._plotting import COLORS, fitted, import_pandas, new_axes
 from sknoprop.schedules import SCHEDULES, Schedule
 
@@ -114,10 +115,11 @@ class ScheduleDisplay:
         Raises
         ------
         ValueError
-            If there is no schedule of this name.
+            If there is no schedule of this name, or `n_times` is no positive int.
         TypeError
             If it is neither a name nor a schedule.
         """
+        check_positive_int(n_times, "n_times")
         if isinstance(schedule, str):
             if schedule not in SCHEDULES:
                 raise ValueError(
@@ -157,6 +159,8 @@ class ScheduleDisplay:
 
         Raises
         ------
+        ValueError
+            If `n_times` is no positive int.
         TypeError
             If the estimator is no such classifier.
         sklearn.exceptions.NotFittedError
@@ -172,6 +176,7 @@ class ScheduleDisplay:
         >>> ScheduleDisplay.from_estimator(clf).edges.tolist()
         [0.0, 0.25, 0.5, 0.75, 1.0]
         """
+        check_positive_int(n_times, "n_times")
         clf = fitted(estimator, "blocks_", cls.__name__)
         model = clf.blocks_
         span = model.partition.span
