@@ -9,11 +9,17 @@ import numpy as np
 from sknoprop.inspection._checks import as_numbers, check_length
 from sknoprop.inspection._plotting import (
     COLORS,
+    draw_legend,
+    escaped,
+    fit_text,
     fitted,
     import_pandas,
     label_numbers,
+    laid_out,
+    legend_label,
     new_axes,
     transformed,
+    whole_ticks,
 )
 
 if TYPE_CHECKING:
@@ -177,7 +183,7 @@ class DenoisingDisplay:
         Returns
         -------
         DenoisingDisplay
-            This one.
+            This one. Names that have no room in their panel are cut.
 
         Raises
         ------
@@ -209,16 +215,25 @@ class DenoisingDisplay:
                     color=color[c] if named else "0.8",
                     linestyle=style[c] if named else "-",
                     linewidth=2.0 if named else 1.0,
+                    marker="o" if len(path) == 1 else "",  # one step makes no line
                     zorder=3 if named else 2,
-                    label=str(names[c]) if named else "_nolegend_",
+                    label=legend_label(escaped(names[c])) if named else "_nolegend_",
                 )
                 lines.append(line)
             self.lines_.append(lines)
             axes.set(xlabel=self.xlabel, ylim=(-0.03, 1.03))
-            if self._true is not None:
-                axes.set_title(f"true class: {names[self._true[row]]}", fontsize="medium")
-            axes.legend(loc="best", fontsize="small", frameon=True, framealpha=0.9)
+            if np.issubdtype(self.position.dtype, np.integer):
+                whole_ticks(axes)
         self.ax_.set_ylabel("class probability")
+        laid_out(self.ax_)
+        for row, axes in enumerate(self.axes_):
+            # Names may be no wider than their panel, or they run into the next one.
+            room = axes.get_window_extent().width
+            legend = {"loc": "best", "fontsize": "small", "frameon": True, "framealpha": 0.9}
+            draw_legend(axes, 0.6 * room, **legend)
+            if self._true is not None:
+                title = axes.set_title("", fontsize="medium")
+                fit_text(title, f"true class: {names[self._true[row]]}", room)
         return self
 
     def frame(self) -> DataFrame:

@@ -11,9 +11,13 @@ import numpy as np
 from sknoprop.inspection._checks import as_probabilities, check_positive_int
 from sknoprop.inspection._plotting import (
     COLORS,
+    draw_legend,
+    escaped,
     fitted,
     import_pandas,
     label_numbers,
+    legend_label,
+    line_style,
     new_axes,
 )
 
@@ -265,14 +269,13 @@ class ReliabilityDisplay:
         # What is on the axes already has had the first colours and markers.
         taken = len(self.ax_.collections)
         for k, curve in enumerate(self.curves, start=taken):
-            style = {"color": COLORS[k % len(COLORS)], "linewidth": 1.5, **kwargs}
             error = curve.expected_calibration_error
+            label = legend_label(f"{escaped(curve.name)} (ECE {error:.1%})")
+            color = COLORS[k % len(COLORS)]
             drawn = curve.count >= min_count
             points = curve.confidence[drawn], curve.accuracy[drawn]
-            (line,) = self.ax_.plot(
-                *points,
-                **{"label": f"{curve.name} (ECE {error:.1%})", **style},
-            )
+            style = line_style(kwargs, color=color, linewidth=1.5, label=label)
+            (line,) = self.ax_.plot(*points, **style)
             self.lines_.append(line)
             self.ax_.scatter(
                 *points,
@@ -285,7 +288,7 @@ class ReliabilityDisplay:
             )
         self.ax_.set(xlabel="confidence in the likeliest class", ylabel="share that is right")
         self.ax_.set_aspect("equal")
-        self.ax_.legend(fontsize="small", loc="best")
+        draw_legend(self.ax_, fontsize="small", loc="best")
         return self
 
     def frame(self) -> DataFrame:
