@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import log_loss
 
+from sknoprop.inspection._checks import as_probabilities
 from sknoprop.inspection._plotting import (
     COLORS,
     fitted,
@@ -146,8 +147,8 @@ class BlockScoreDisplay:
         Raises
         ------
         ValueError
-            If shapes do not fit each other, a label is none of the classes, or there are fewer
-            stages than blocks.
+            If shapes do not fit each other, there are no rows, a label is none of the classes,
+            what is given are no probabilities, or there are fewer stages than blocks.
 
         Examples
         --------
@@ -157,21 +158,20 @@ class BlockScoreDisplay:
         >>> display.own_accuracy.tolist(), display.staged_accuracy.tolist()
         ([0.5, 1.0], [0.5, 1.0])
         """
-        own = np.asarray(y_proba, dtype=float)
         classes = np.unique(y_true) if classes is None else np.asarray(classes)
         y_true = label_numbers(y_true, classes)
-        if own.ndim != 3 or own.shape[1:] != (len(y_true), len(classes)):
-            raise ValueError(
-                f"y_proba must be of shape (n_blocks, {len(y_true)}, {len(classes)}) for these "
-                f"labels and classes. Got an array of shape {own.shape}."
-            )
+        shape = ("n_blocks", len(y_true), len(classes))
+        own = as_probabilities(y_proba, "y_proba", shape)
         if staged is None:
             staged = np.cumsum(own, axis=0) / np.arange(1, len(own) + 1)[:, None, None]
+        staged = as_probabilities(staged, "staged", shape)
         if len(staged) != len(own):
             raise ValueError(
                 f"There are {len(staged)} stages of {len(own)} blocks: some blocks take no step, "
                 "and it cannot be shown after which block a stage is. Set n_steps=None."
             )
+        # Those of single precision sum to one but nearly, which scikit-learn warns of.
+        own, staged = (p / p.sum(axis=-1, keepdims=True) for p in (own, staged))
         numbers = np.arange(len(classes))  # labels would have to be sorted
         return cls(
             staged_accuracy=np.array([_accuracy(y_true, p) for p in staged]),

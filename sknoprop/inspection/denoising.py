@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sknoprop.inspection._checks import as_numbers, check_length
 from sknoprop.inspection._plotting import (
     COLORS,
+    draw_legend,
+    escaped,
+    fit_text,
     fitted,
     import_pandas,
     label_numbers,
+    laid_out,
+    legend_label,
     new_axes,
     transformed,
+    whole_ticks,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +67,7 @@ class DenoisingDisplay:
     Raises
     ------
     ValueError
-        If lengths do not fit each other.
+        If shapes or lengths do not fit each other, or a true label is none of the classes.
 
     See Also
     --------
@@ -93,11 +100,11 @@ class DenoisingDisplay:
         y_true: Any = None,
         xlabel: str = "step",
     ) -> None:
-        self.y_proba = np.asarray(y_proba, dtype=float)
-        if self.y_proba.ndim != 3:
+        self.y_proba = as_numbers(y_proba, "y_proba")
+        if self.y_proba.ndim != 3 or not self.y_proba.size:
             raise ValueError(
-                "y_proba must be of shape (n_steps, n_samples, n_classes). Got an array of shape "
-                f"{self.y_proba.shape}."
+                "y_proba must be of shape (n_steps, n_samples, n_classes), with at least one of "
+                f"each. Got an array of shape {self.y_proba.shape}."
             )
         n_steps, n_samples, n_classes = self.y_proba.shape
         self.position = np.arange(1, n_steps + 1) if position is None else np.asarray(position)
@@ -109,8 +116,8 @@ class DenoisingDisplay:
             ("classes", self.classes, n_classes),
             ("y_true", self.y_true, n_samples),
         ):
-            if values is not None and len(values) != expected:
-                raise ValueError(f"{name} must be of length {expected}. Got {len(values)}.")
+            if values is not None:
+                check_length(values, name, expected)
         self._true = None if y_true is None else label_numbers(self.y_true, self.classes)
 
     @classmethod
@@ -138,7 +145,7 @@ class DenoisingDisplay:
         Raises
         ------
         ValueError
-            If `along` is none of these.
+            If `along` is none of these, or `y` does not hold one of the classes for each row.
         TypeError
             If the estimator is no such classifier.
         sklearn.exceptions.NotFittedError
@@ -176,7 +183,7 @@ class DenoisingDisplay:
         Returns
         -------
         DenoisingDisplay
-            This one.
+            This one. Names that have no room in their panel are cut.
 
         Raises
         ------
@@ -208,16 +215,25 @@ class DenoisingDisplay:
                     color=color[c] if named else "0.8",
                     linestyle=style[c] if named else "-",
                     linewidth=2.0 if named else 1.0,
+                    marker="o" if len(path) == 1 else "",  # one step makes no line
                     zorder=3 if named else 2,
-                    label=str(names[c]) if named else "_nolegend_",
+                    label=legend_label(escaped(names[c])) if named else "_nolegend_",
                 )
                 lines.append(line)
             self.lines_.append(lines)
             axes.set(xlabel=self.xlabel, ylim=(-0.03, 1.03))
-            if self._true is not None:
-                axes.set_title(f"true class: {names[self._true[row]]}", fontsize="medium")
-            axes.legend(loc="best", fontsize="small", frameon=True, framealpha=0.9)
+            if np.issubdtype(self.position.dtype, np.integer):
+                whole_ticks(axes)
         self.ax_.set_ylabel("class probability")
+        laid_out(self.ax_)
+        for row, axes in enumerate(self.axes_):
+            # Names may be no wider than their panel, or they run into the next one.
+            room = axes.get_window_extent().width
+            legend = {"loc": "best", "fontsize": "small", "frameon": True, "framealpha": 0.9}
+            draw_legend(axes, 0.6 * room, **legend)
+            if self._true is not None:
+                title = axes.set_title("", fontsize="medium")
+                fit_text(title, f"true class: {names[self._true[row]]}", room)
         return self
 
     def frame(self) -> DataFrame:

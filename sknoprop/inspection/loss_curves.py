@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sknoprop.inspection._plotting import block_colors, fitted, import_pandas, new_axes
+from sknoprop.inspection._plotting import (
+    block_bar,
+    block_colors,
+    fitted,
+    import_pandas,
+    new_axes,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +22,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["LossCurveDisplay"]
+
+#: With more blocks a legend would cover the curves, or push the axes aside.
+_MOST_NAMED = 12
 
 
 class LossCurveDisplay:
@@ -108,7 +118,7 @@ class LossCurveDisplay:
         Returns
         -------
         LossCurveDisplay
-            This one.
+            This one. More than 12 blocks have a colour bar instead of a legend.
 
         Raises
         ------
@@ -128,14 +138,21 @@ class LossCurveDisplay:
         (self.ax_,) = new_axes(ax)
         self.figure_ = self.ax_.figure
         n_blocks = losses.shape[1]
+        marker = "o" if len(losses) == 1 else ""  # one epoch makes no line
         self.lines_ = [
-            self.ax_.plot(epochs, losses[:, block], color=color, label=str(block + 1))[0]
+            self.ax_.plot(
+                epochs, losses[:, block], color=color, marker=marker, label=str(block + 1)
+            )[0]
             for block, color in enumerate(block_colors(n_blocks))
         ]
         what = "denoising loss (scaled)" if curve == "loss" else "log loss on held-out rows"
         self.ax_.set(xlabel="epoch", ylabel=what)
         self.ax_.grid(axis="y", color="0.9")
-        self.ax_.legend(title="block", fontsize="small", ncols=1 + (n_blocks - 1) // 5)
+        whole_ticks(self.ax_)
+        if n_blocks > _MOST_NAMED:
+            block_bar(self.ax_, n_blocks)
+        else:
+            self.ax_.legend(title="block", fontsize="small", ncols=1 + (n_blocks - 1) // 5)
         return self
 
     def frame(self) -> DataFrame:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sknoprop.inspection._checks import as_probabilities, check_positive_int
 from sknoprop.inspection._plotting import (
     COLORS,
+    draw_legend,
+    escaped,
     fitted,
     import_pandas,
     label_numbers,
+    legend_label,
+    line_style,
     new_axes,
 )
 
@@ -82,6 +86,11 @@ class ReliabilityDisplay:
     lines_ : list of matplotlib Line2D
         One a curve.
 
+    Raises
+    ------
+    ValueError
+        If there are no curves.
+
     References
     ----------
     .. [1] Guo, Pleiss, Sun & Weinberger (2017). "On Calibration of Modern Neural Networks".
@@ -104,6 +113,8 @@ class ReliabilityDisplay:
     lines_: list[Line2D]
 
     def __init__(self, curves: list[ReliabilityCurve]) -> None:
+        if not curves:
+            raise ValueError("curves must hold at least one ReliabilityCurve. Got none.")
         self.curves = curves
 
     @classmethod
@@ -163,11 +174,17 @@ class ReliabilityDisplay:
 
         Raises
         ------
+        ValueError
+            If there are no estimators or no rows.
         TypeError
-            If an estimator has no `predict_proba`.
+            If an estimator has no `predict_proba`, or they are no dict.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
+        if not isinstance(estimators, Mapping):
+            raise TypeError(f"estimators must be a dict of classifiers. Got {estimators!r}.")
+        if not estimators:
+            raise ValueError("estimators must hold at least one classifier. Got none.")
         curves = []
         for name, estimator in estimators.items():
             fitted(estimator, "predict_proba", cls.__name__)
@@ -208,8 +225,9 @@ class ReliabilityDisplay:
         Raises
         ------
         ValueError
-            If shapes do not fit each other, a label is none of the classes, or `n_bins` is no
-            positive int.
+            If shapes do not fit each other, there are no rows, a label is none of the classes,
+            `y_proba` holds no probabilities (none below zero, summing to one in each row), or
+            `n_bins` is no positive int.
 
         Examples
         --------
@@ -251,14 +269,13 @@ class ReliabilityDisplay:
         # What is on the axes already has had the first colours and markers.
         taken = len(self.ax_.collections)
         for k, curve in enumerate(self.curves, start=taken):
-            style = {"color": COLORS[k % len(COLORS)], "linewidth": 1.5, **kwargs}
             error = curve.expected_calibration_error
+            label = legend_label(f"{escaped(curve.name)} (ECE {error:.1%})")
+            color = COLORS[k % len(COLORS)]
             drawn = curve.count >= min_count
             points = curve.confidence[drawn], curve.accuracy[drawn]
-            (line,) = self.ax_.plot(
-                *points,
-                **{"label": f"{curve.name} (ECE {error:.1%})", **style},
-            )
+            style = line_style(kwargs, color=color, linewidth=1.5, label=label)
+            (line,) = self.ax_.plot(*points, **style)
             self.lines_.append(line)
             self.ax_.scatter(
                 *points,
@@ -271,7 +288,7 @@ class ReliabilityDisplay:
             )
         self.ax_.set(xlabel="confidence in the likeliest class", ylabel="share that is right")
         self.ax_.set_aspect("equal")
-        self.ax_.legend(fontsize="small", loc="best")
+        draw_legend(self.ax_, fontsize="small", loc="best")
         return self
 
     def frame(self) -> DataFrame:
@@ -302,17 +319,9 @@ class ReliabilityDisplay:
 
 
 def _curve(name: str, y_true: Any, y_proba: Any, classes: Any, n_bins: int) -> ReliabilityCurve:
-    if not isinstance(n_bins, Integral) or n_bins < 1:
-        raise ValueError(f"n_bins must be a positive int. Got {n_bins!r}.")
+    check_positive_int(n_bins, "n_bins")
     y_true = label_numbers(y_true, np.asarray(classes))
-    y_proba = np.asarray(y_proba, dtype=float)
-    if y_proba.shape != (len(y_true), len(classes)):
-        raise ValueError(
-            f"y_proba must be of shape ({len(y_true)}, {len(classes)}) for these labels and "
-            f"classes. Got an array of shape {y_proba.shape}."
-        )
-    if not np.isfinite(y_proba).all():
-        raise ValueError("y_proba must hold probabilities. Got NaN or infinity.")
+    y_proba = as_probabilities(y_proba, "y_proba", (len(y_true), len(classes)))
     confidence = y_proba.max(axis=1)
     right = y_proba.argmax(axis=1) == y_true
     # Bins of equal width; a confidence of 1 belongs to the last.

@@ -10,13 +10,26 @@ import numpy as np
 import torch
 
 from sknoprop._modes import own_default_device
-from sknoprop.inspection._plotting import COLORS, fitted, import_pandas, new_axes
+from sknoprop.inspection._checks import check_positive_int
+from sknoprop.inspection._plotting import (
+    COLORS,
+    counted,
+    draw_legend,
+    escaped,
+    fitted,
+    import_pandas,
+    legend_label,
+    line_style,
+    new_axes,
+    round_step,
+)
 from sknoprop.schedules import SCHEDULES, Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
     from matplotlib.lines import Line2D
+    from matplotlib.transforms import Bbox
     from pandas import DataFrame
 
 __all__ = ["ScheduleDisplay"]
@@ -114,10 +127,11 @@ class ScheduleDisplay:
         Raises
         ------
         ValueError
-            If there is no schedule of this name.
+            If there is no schedule of this name, or `n_times` is no positive int.
         TypeError
             If it is neither a name nor a schedule.
         """
+        check_positive_int(n_times, "n_times")
         if isinstance(schedule, str):
             if schedule not in SCHEDULES:
                 raise ValueError(
@@ -157,6 +171,8 @@ class ScheduleDisplay:
 
         Raises
         ------
+        ValueError
+            If `n_times` is no positive int.
         TypeError
             If the estimator is no such classifier.
         sklearn.exceptions.NotFittedError
@@ -172,6 +188,7 @@ class ScheduleDisplay:
         >>> ScheduleDisplay.from_estimator(clf).edges.tolist()
         [0.0, 0.25, 0.5, 0.75, 1.0]
         """
+        check_positive_int(n_times, "n_times")
         clf = fitted(estimator, "blocks_", cls.__name__)
         model = clf.blocks_
         span = model.partition.span
@@ -203,7 +220,8 @@ class ScheduleDisplay:
         quantity : {"levels", "log_snr", "loss_weight"}, default="levels"
             Signal and noise, the logarithm of their squared ratio, or the weight of the loss.
         show_blocks : bool, default=True
-            Whether to shade the blocks' intervals, if they are known.
+            Whether to shade the blocks' intervals, if they are known, with the numbers of as many
+            as have room.
         **kwargs : dict
             Passed on to matplotlib's ``plot``.
 
@@ -223,36 +241,40 @@ class ScheduleDisplay:
             )
         (self.ax_,) = new_axes(ax)
         self.figure_ = self.ax_.figure
+        self.ax_.set_xlim(0, 1)
         if show_blocks and self.edges is not None:
             self._shade(self.edges)
         # Another display's curves on the same axes have had the first colours.
         n_lines = len(self.ax_.lines) // (2 if quantity == "levels" else 1)
-        kwargs = {"color": COLORS[n_lines % len(COLORS)]} | kwargs
-        prefix = "" if self.name is None else f"{self.name}: "
+        label = legend_label(escaped(self.name)) if self.name else None
+        style = line_style(kwargs, color=COLORS[n_lines % len(COLORS)], label=label)
         if quantity == "levels":
-            dashed: dict[str, Any] = {"linestyle": "--"} | kwargs
+            # Two curves: what they are called tells whose they are.
+            label = style.pop("label")
+            prefix = "" if label is None else f"{label}: "
+            dashed: dict[str, Any] = {"linestyle": "--"} | style
             self.lines_ = [
-                *self.ax_.plot(self.t, self.signal, label=f"{prefix}signal", **kwargs),
+                *self.ax_.plot(self.t, self.signal, label=f"{prefix}signal", **style),
                 *self.ax_.plot(self.t, self.noise, label=f"{prefix}noise", **dashed),
             ]
         else:
             values = getattr(self, quantity)
             # At the ends of time some schedules are infinite.
             values = np.where(np.isfinite(values), values, np.nan)
-            self.lines_ = self.ax_.plot(self.t, values, **{"label": self.name, **kwargs})
+            self.lines_ = self.ax_.plot(self.t, values, **style)
             if quantity == "loss_weight":
                 self.ax_.set_yscale("log")
-        self.ax_.set(xlabel="time (0: noise, 1: label)", ylabel=_LABELS[quantity], xlim=(0, 1))
-        if quantity == "levels" or self.name is not None:
-            self.ax_.legend(fontsize="small")
+        self.ax_.set(xlabel="time (0: noise, 1: label)", ylabel=_LABELS[quantity])
+        draw_legend(self.ax_, fontsize="small")
         return self
 
     def _shade(self, edges: np.ndarray) -> None:
         """Bands for the blocks, every other one shaded, with their numbers on top."""
+        numbers = []
         for block, (start, end) in enumerate(pairwise(edges)):
             if block % 2 == 0:
                 self.ax_.axvspan(start, end, color="0.93", zorder=0, linewidth=0)
-            self.ax_.annotate(
+            number = self.ax_.annotate(
                 str(block + 1),
                 (0.5 * (start + end), 1.0),
                 xycoords=self.ax_.get_xaxis_transform(),
@@ -262,6 +284,11 @@ class ScheduleDisplay:
                 fontsize="small",
                 color="0.4",
             )
+            numbers.append(number)
+        written = _with_room([number.get_window_extent() for number in numbers])
+        for block, number in enumerate(numbers, start=1):
+            if block not in written:
+                number.remove()
 
     def frame(self) -> DataFrame:
         """Numbers as a data frame.
@@ -289,3 +316,24 @@ def _evaluated(schedule: Schedule, t: torch.Tensor) -> dict[str, np.ndarray]:
     values = {"signal": schedule.signal(t), "noise": schedule.noise(t), "t": t}
     values["log_snr"] = schedule.log_snr(t)
     return {name: value.numpy() for name, value in values.items()}
+
+
+def _with_room(boxes: list[Bbox]) -> list[int]:
+    """Blocks, from 1 on, whose numbers do not run into each other: every k-th one if that helps."""
+    gap = 0.5 * boxes[0].height
+
+    def apart(left: int, right: int) -> bool:
+        return bool(boxes[right - 1].x0 - boxes[left - 1].x1 >= gap)
+
+    step = 1
+    while step == 1 or step <= len(boxes) / 8:
+        regular = counted(len(boxes), step)
+        if all(apart(left, right) for left, right in pairwise(regular)):
+            return regular
+        step = round_step(step + 1)
+    # Where blocks crowd in some times only, all that have room: most of them elsewhere.
+    written = [1]
+    for block in range(2, len(boxes) + 1):
+        if apart(written[-1], block):
+            written.append(block)
+    return written
