@@ -77,6 +77,10 @@ class PlainEnsemble(NoPropClassifier):
         with self._plain():
             return super().predict_proba(X)
 
+    def predict_disagreement(self, X):
+        with self._plain():
+            return super().predict_disagreement(X)
+
 
 class SquaredErrorEnsemble(PlainEnsemble):
     """The same, by squared error."""
