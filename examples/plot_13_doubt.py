@@ -117,4 +117,6 @@ plt.show()
 
 # %%
 # A caution: doubt is no alarm for every stranger. A row far from all that was seen may lie where
-# all blocks happen to agree, and the overlap of the histograms is what would slip through.
+# all blocks happen to agree, and the overlap of the histograms is what would slip through. Rows
+# of a class that was kept from training are harder to tell, and there disagreement and entropy are
+# level: see the :doc:`measurements </measurements>`.
