@@ -54,7 +54,6 @@ from sknoprop.inference import (
     rows_at_once,
     rows_encoded_at_once,
     rows_rounded_alike,
-    rows_together,
 )
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
@@ -996,25 +995,15 @@ default="auto"
         at_once = at_once or rows_at_once(model, n_draws)
         alike = partial(rows_rounded_alike, model)
 
-        def predicted(X: np.ndarray, size: int) -> Tensor:
+        @torch.no_grad()
+        def run(size: int) -> np.ndarray:
             parts = []
             n_encoded = min(rows_encoded_at_once(model), at_once) * size // at_once
             for rows in tensors(X, size, weight.device):
                 features = features_of(model, rows, size, alike(max(n_encoded, 1)))
                 result = function(model, features, eps)
                 parts.append(result[:, : len(rows)].double().cpu())
-            return torch.cat(parts, dim=1)
-
-        def of_one_row(n: int, size: int) -> Tensor:
-            return predicted(np.repeat(X[:1], n, axis=0), size)
-
-        few = function is kernel_probabilities and weight.device.type == "cpu"
-
-        @torch.no_grad()
-        def run(size: int) -> np.ndarray:
-            if few and size == at_once and isinstance(X, np.ndarray):
-                size = rows_together(model, len(X), size, n_draws, of_one_row)
-            return predicted(X, size).numpy()
+            return torch.cat(parts, dim=1).numpy()
 
         with own_precision(weight.device):
             result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})", alike)

@@ -6,8 +6,6 @@ Features of the input are computed once a row and reused for every level, class 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -34,7 +32,6 @@ __all__ = [
     "rows_at_once",
     "rows_encoded_at_once",
     "rows_rounded_alike",
-    "rows_together",
     "rows_within_bounds",
 ]
 
@@ -47,11 +44,9 @@ LARGEST_ARRAY = 2**22
 #: Numbers in double precision that a core's own cache has room for, about: half a MB.
 CACHED = 2**16
 
-#: Rows of a prediction that are computed together, at most: of a large one, as many.
+#: Rows of a prediction that are computed together, at most. (A single row costs as much as these:
+#: computed with fewer others, sums of a few draws and classes may be rounded otherwise.)
 MOST_ROWS = 256
-
-#: Where there are few rows, they are computed with as many as this at least.
-FEWEST_ROWS = 12
 
 #: The same on a GPU, which small arrays leave idle: a 64th of its memory, where numbers have four
 #: bytes.
@@ -102,55 +97,6 @@ def rows_rounded_alike(model: NoPropModel, n_rows: int) -> int:
     if model.embedding.weight.dtype == torch.float64:
         return n_rows if n_rows % 12 == 0 else 1
     return 1 if n_rows == 2 else n_rows
-
-
-#: Of models, which smaller numbers of rows are rounded as the full one is.
-_alike: WeakKeyDictionary[NoPropModel, dict[Hashable, bool]] = WeakKeyDictionary()
-
-
-def rows_together(
-    model: NoPropModel,
-    n_rows: int,
-    at_once: int,
-    method: Hashable,
-    of_one_row: Callable[[int, int], Tensor],
-) -> int:
-    """As many rows as are computed together where there are only few: `at_once`, or fewer.
-
-    Fewer take less time, but products of another shape may round otherwise, and a row's prediction
-    would depend on the rows that it comes with. In which order a product adds up does not
-    depend on its numbers, so one look shows it: the first time that so few rows are asked for,
-    copies of one row are computed both ways, and have to agree to the last bit.
-
-    Parameters
-    ----------
-    model : NoPropModel
-        On a CPU; a GPU takes as long over few rows.
-    n_rows : int
-        Rows of the prediction.
-    at_once : int
-        See `rows_at_once`.
-    method : hashable
-        All else that shapes of products depend on.
-    of_one_row : callable
-        Predictions, shape ``(n_blocks, n, ...)``, of n copies of one row, a number at a time.
-
-    Returns
-    -------
-    int
-    """
-    size = at_once
-    while size % 2 == 0 and size // 2 >= max(n_rows, FEWEST_ROWS):
-        size //= 2
-    if size == at_once:
-        return at_once
-    found = _alike.setdefault(model, {})
-    key = size, at_once, method, torch.get_num_threads()
-    if key not in found:
-        all_together = of_one_row(at_once, at_once)
-        copies = torch.cat([all_together, of_one_row(size, size)], 1)
-        found[key] = torch.equal(copies, copies[:, :1].expand_as(copies))
-    return size if found[key] else at_once
 
 
 def rows_encoded_at_once(model: NoPropModel) -> int:

@@ -181,7 +181,6 @@ PURE = {
     "math",
     "numbers",
     "typing",
-    "weakref",
 }
 
 #: Other packages a module may see, beside PURE; torch alone where nothing else is said.
