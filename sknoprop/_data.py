@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from sknoprop._inputs import LazyRows
+from sknoprop._images import LazyRows
 from sknoprop.training.seeds import Seeds
 
 __all__ = ["Data", "hold_out", "weighted_data"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -16,35 +18,43 @@ N_TIMES = 101
 TOLERANCE = 1e-2
 
 
-def check_schedule(schedule: Schedule) -> None:
-    """Check that a schedule leads from noise to the label, in the precision of the blocks.
+def check_schedule(schedule: Schedule, dtype: torch.dtype) -> None:
+    """Check that a schedule leads from noise to the label.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        It is not changed.
+    dtype : torch.dtype
+        Of the blocks, which times will have.
 
     Raises
     ------
     ValueError
         Naming the parameter and what is wrong.
     """
-    t = torch.linspace(0.0, 1.0, N_TIMES + 2, dtype=torch.float32)
+    schedule = copy.deepcopy(schedule).to(dtype)
+    t = torch.linspace(0.0, 1.0, N_TIMES + 2, dtype=dtype)
     inner = t[1:-1]
     with torch.no_grad():
         log_snr = _of(schedule, "log_snr", t)
         signal, noise = _of(schedule, "signal", inner), _of(schedule, "noise", inner)
         clock = _of(schedule, "clock", inner)
     if torch.isnan(log_snr).any() or not torch.isfinite(log_snr[1:-1]).all():
-        _refuse(schedule, "a log_snr that is finite for times between 0 and 1 in single precision")
-    if not (log_snr.diff() > 0).all():
+        _refuse(schedule, f"a log_snr that is finite for times between 0 and 1 in {dtype}")
+    if (log_snr.diff() < 0).any() or not log_snr[-2] > log_snr[1]:
         _refuse(schedule, "a log_snr that rises with time, from noise at 0 to the label at 1")
-    most = getattr(schedule, "log_snr_max", None)
-    if most is not None and not abs(float(log_snr[-1]) - most) < 0.5:
-        _refuse(
-            schedule, f"a log_snr_max that single precision can reach. At 1 it is {log_snr[-1]:g}"
-        )
+    if dtype == torch.float32 and not torch.isfinite(log_snr[-1]):
+        with torch.no_grad():
+            least = schedule.double().log_snr(torch.ones((), dtype=torch.float64))
+        if torch.isfinite(least):  # the end is an end, and only its rounding is infinite
+            _refuse(schedule, f"a log_snr at 1 that single precision can reach, and not {least:g}")
     if not ((signal > 0) & (noise > 0)).all():
         _refuse(schedule, "signal and noise that are positive for times between 0 and 1")
     apart = 2.0 * (signal / noise).log() - log_snr[1:-1]
     if not (apart.abs() <= TOLERANCE * (1.0 + log_snr[1:-1].abs())).all():
         _refuse(schedule, "a log_snr that is the logarithm of (signal / noise)**2")
-    if not (clock.diff() > 0).all():
+    if (clock.diff() < 0).any() or not clock[-1] > clock[0]:
         _refuse(schedule, "a clock that rises with time")
 
 

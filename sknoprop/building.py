@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknoprop._inputs import LazyRows
+from sknoprop._images import LazyRows
 from sknoprop._parameters import DTYPES, check_embedding_array, resolve
 from sknoprop._schedules import check_schedule
 from sknoprop.embeddings import (
@@ -85,7 +85,7 @@ def build_model(
     schedule = params["schedule"] if params["schedule"] != "auto" else variant.schedule
     # An instance of the user's is copied: training may move it, and fit leaves parameters alone.
     schedule = copy.deepcopy(resolve(schedule, SCHEDULES)).cpu()
-    check_schedule(schedule)
+    check_schedule(schedule, DTYPES[params["dtype"]])
     encoding = _encoding(params, X)
     embedding = _embedding(params, encoding, X, y, n_classes, seeds)
     cut = params["partition"] if params["partition"] != "auto" else variant.partition

@@ -18,7 +18,8 @@ from skorch.history import History
 from torch import Tensor
 
 from sknoprop._data import Data, hold_out, weighted_data
-from sknoprop._inputs import LazyRows, check_data
+from sknoprop._images import LazyRows
+from sknoprop._inputs import check_data
 from sknoprop._memory import halved_until_it_fits
 from sknoprop._modes import own_default_device, own_modes, own_precision
 from sknoprop._parameters import (

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from sknoprop._data import Data
-from sknoprop._inputs import LazyRows
+from sknoprop._images import LazyRows
 from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
 from sknoprop.calibrating import calibrate, calibrate_mean, rows_left_out

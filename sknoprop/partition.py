@@ -86,7 +86,7 @@ def label_information(
     # Stratified labels, each draw twice; eps then in pairs of opposite sign.
     quantiles = (torch.arange(n_draws // 2, dtype=torch.float64) + 0.5) / (n_draws // 2)
     # Rare classes, too, some draws each, which then count less: no label of theirs, no information.
-    often = prior.clamp_min(min(RARE, 0.5 / len(prior)))
+    often = torch.where(prior > 0, prior.clamp_min(min(RARE, 0.5 / len(prior))), prior)
     often = often / often.sum() if (often > prior).any() else prior
     labels = torch.searchsorted(often.cumsum(0), quantiles).clamp_max(len(prior) - 1)
     eps = torch.randn(n_draws // 2, weight.shape[1], generator=generator, dtype=torch.float64)

@@ -187,7 +187,8 @@ class VariancePreservingSchedule(Schedule):
 
 def _check_bounds(low: float, high: float) -> None:
     if not -700.0 < low < high < 700.0:  # what has an exponential in double precision
-        raise ValueError(f"log_snr_min must be below log_snr_max; got {low} and {high}.")
+        wanted = "log_snr_min < log_snr_max, both between -700 and 700"
+        raise ValueError(f"A schedule needs {wanted}. Got {low} and {high}.")
 
 
 class _ClippedSchedule(VariancePreservingSchedule):
@@ -359,7 +360,7 @@ class LearnedSchedule(VariancePreservingSchedule):
     ) -> None:
         super().__init__()
         _check_bounds(log_snr_min, log_snr_max)
-        if not (isinstance(n_hidden, int) and n_hidden > 0):
+        if n_hidden < 1 or n_hidden != int(n_hidden):
             raise ValueError(f"n_hidden must be a positive int. Got {n_hidden!r}.")
         # softplus(raw) is the weight. The units' centres are spread over [0, 1] at the start
         # so that the initial curve is close to a straight line in the log SNR.

@@ -70,6 +70,7 @@ class NoNoise(StraightLineSchedule):
 WRONG_SCHEDULES = {
     "falling": (of_log_snr(lambda t: 6 - 16 * t), "log_snr that rises"),
     "constant": (of_log_snr(lambda t: 0 * t), "log_snr that rises"),
+    "here and there": (of_log_snr(lambda t: 8 * t + torch.sin(20 * t)), "log_snr that rises"),
     "not a number": (of_log_snr(lambda t: t * np.nan), "log_snr that is finite"),
     "infinite": (of_log_snr(lambda t: torch.where(t > 0.5, np.inf, t)), "log_snr that is finite"),
     "one number": (of_log_snr(lambda t: torch.tensor(1.0)), r"log_snr .*Got torch.float32 of sh"),
@@ -78,7 +79,7 @@ WRONG_SCHEDULES = {
     "sign": (NegativeNoise, "signal and noise that are positive"),
     "clock": (BackwardClock, "clock that rises"),
     "no tensor": (NoNoise, "method noise that .*Got float"),
-    "too high": (lambda: SigmoidSchedule(-16, 20), "log_snr_max that .* At 1 it is inf"),
+    "too high": (lambda: SigmoidSchedule(-16, 20), "log_snr at 1 that single .*, and not 20"),
     "far too high": (lambda: CosineSchedule(-16, 40), "log_snr that is finite"),
     "below the least": (lambda: LinearSchedule(-16, -12), "log_snr that rises"),
 }
@@ -96,15 +97,51 @@ def test_a_schedule_that_does_not_lead_to_the_label_is_refused(case, variant, un
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_of_the_package_are_none_of_those(name):
     assert issubclass(SCHEDULES[name], Schedule)
-    check_schedule(SCHEDULES[name]())
+    for dtype in (torch.float32, torch.float64):
+        check_schedule(SCHEDULES[name](), dtype)
+
+
+class Buffered(VariancePreservingSchedule):
+    """With a tensor in double precision, and what it is to reach as its user names it."""
+
+    log_snr_max = "high"
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("ends", torch.tensor([-12.0, 6.0], dtype=torch.float64))
+
+    def log_snr(self, t):
+        return self.ends[0] + (self.ends[1] - self.ends[0]) * t
+
+
+FINE_SCHEDULES = {
+    "flat ends": of_log_snr(lambda t: (-14 + 22 * t).clamp(-12, 6)),
+    "saturated": of_log_snr(lambda t: -12 + 20 * torch.sigmoid(50 * (t - 0.5))),
+    "double": Buffered,
+    "learned in double": lambda: LearnedSchedule().double(),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("case", FINE_SCHEDULES)
+def test_a_schedule_that_leads_to_the_label_is_taken(case, dtype):
+    X, y = toy_data(90)
+    clf = NoPropClassifier("ct", schedule=FINE_SCHEDULES[case](), dtype=dtype, **SMALL)
+    assert np.isfinite(clf.fit(X, y).predict_proba(X)).all()
+
+
+def test_double_precision_reaches_further():
+    X, y = toy_data(90)
+    clf = NoPropClassifier("dt", schedule=SigmoidSchedule(-16, 20), dtype="float64", **SMALL)
+    assert np.isfinite(clf.fit(X, y).predict_proba(X)).all()
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LearnedSchedule(log_snr_min=5.0, log_snr_max=5.0), "log_snr_min must be below"),
-        (lambda: CosineSchedule(-16.0, 2000.0), "log_snr_min must be below"),
-        (lambda: LinearSchedule(-2000.0, 8.0), "log_snr_min must be below"),
+        (lambda: LearnedSchedule(log_snr_min=5.0, log_snr_max=5.0), "log_snr_min < log_snr_max"),
+        (lambda: CosineSchedule(-16.0, 2000.0), "between -700 and 700. Got -16.0 and 2000.0"),
+        (lambda: LinearSchedule(-2000.0, 8.0), "between -700 and 700"),
         (lambda: LearnedSchedule(n_hidden=0), "n_hidden must be a positive int. Got 0"),
         (lambda: LearnedSchedule(n_hidden=2.5), "n_hidden must be a positive int. Got 2.5"),
     ],
@@ -151,9 +188,17 @@ def test_a_network_is_held_to_it_later_too():
 
 
 def test_a_trained_network_gives_floats(untrained):
-    clf = NoPropClassifier(encoder=Rows(lambda h: h.double()), n_bins=0, **SMALL)
-    with pytest.raises(ValueError, match=r"'encoder' parameter .*float32 .*Got torch.float64"):
+    clf = NoPropClassifier(encoder=Rows(lambda h: h.long()), n_bins=0, **SMALL)
+    with pytest.raises(ValueError, match=r"'encoder' parameter .*floating point.*Got torch.int64"):
         clf.fit(*toy_data())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("function", [torch.Tensor.double, torch.Tensor.float])
+def test_of_any_precision(function, dtype):
+    X, y = toy_data(60)
+    clf = NoPropClassifier(encoder=Rows(function), n_bins=0, dtype=dtype, **SMALL).fit(X, y)
+    assert np.isfinite(clf.predict_proba(X)).all()
 
 
 def test_a_frozen_network_must_have_values_and_finite_features():
@@ -163,10 +208,9 @@ def test_a_frozen_network_must_have_values_and_finite_features():
         parameter.requires_grad = False
     with pytest.raises(ValueError, match=r"'encoder' parameter .*lazy layers that never ran"):
         NoPropClassifier(encoder=lazy, **SMALL).fit(X, y)
-    clf = NoPropClassifier(encoder=Rows(lambda h: h**8).requires_grad_(False), **SMALL).fit(X, y)
     X[0, 0] = 1e30
     with pytest.raises(ValueError, match=r"'encoder' parameter .*features that are not finite"):
-        clf.predict_proba(X)
+        NoPropClassifier(encoder=Rows(lambda h: h**8).requires_grad_(False), **SMALL).fit(X, y)
 
 
 class Signs(torch.optim.Optimizer):
@@ -247,9 +291,13 @@ def test_palettes_and_single_bits_of_pil_are_colours():
     red = image.new("RGB", (8, 8), (255, 0, 0))
     (X,) = load_torchvision([(red.convert("P"), 0)], return_X_y=True)[0]
     assert (np.array([255, 0, 0])[:, None, None] == X).all()
-    (X,) = load_torchvision([(image.new("1", (8, 8), 1), 0)], return_X_y=True)[0]
-    assert X.dtype == np.float32
-    assert (X == 1).all()
+    gray = image.new("P", (8, 8), 3)
+    gray.putpalette([level for level in range(0, 256, 5) for _ in range(3)])
+    bit = image.new("1", (8, 8), 1)
+    X, _ = load_torchvision([(gray, 0), (bit, 1)], return_X_y=True)  # of one shape and dtype
+    assert X.shape == (2, 1, 8, 8)
+    assert X.dtype == np.uint8
+    assert X[:, 0, 0, 0].tolist() == [15, 255]
 
 
 def test_indices_of_lazy_images_may_be_a_mask():

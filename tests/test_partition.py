@@ -57,6 +57,15 @@ def test_blocks_get_equal_information_however_rare_a_class_is(rare):
     np.testing.assert_allclose(np.diff(information / entropy), 0.2, atol=0.04)
 
 
+def test_a_class_that_never_occurs_is_as_none():
+    given = torch.eye(3), torch.tensor([0.6, 0.4, 0.0])
+    without = torch.eye(3)[:2], torch.tensor([0.6, 0.4])
+    edges, expected = (
+        Partition.by_information(4, StraightLineSchedule(), *g).edges for g in (given, without)
+    )
+    torch.testing.assert_close(edges, expected, rtol=0, atol=0.02)
+
+
 def test_information_is_half_the_integral_of_the_error():
     """I-MMSE: the same curve from the denoiser's error, which the estimate never computes."""
     root_snr = np.linspace(0.0, 6.0, 601)

@@ -4,7 +4,7 @@
 it where it is and loads batches. Neither needs torchvision for a data set of one's own.
 """
 
-from sknoprop._inputs import LazyImages
+from sknoprop._images import LazyImages
 from sknoprop.datasets._torchvision import load_torchvision
 
 __all__ = ["LazyImages", "load_torchvision"]

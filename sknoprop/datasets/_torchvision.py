@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils import Bunch
 
-from sknoprop._inputs import LazyImages
+from sknoprop._images import LazyImages
 
 __all__ = ["load_torchvision"]
 

@@ -15,8 +15,10 @@ __all__ = [
     "is_positive_int",
 ]
 
-#: How far from one the probabilities of a row may sum: those of single precision do not quite.
-_SUM_TOLERANCE = 1e-3
+#: How far from one the probabilities of a row may sum, and below zero one may be: those that were
+#: rounded, or of low precision, do not quite.
+_SUM_TOLERANCE = 1e-2
+_TINY = 1e-6
 
 
 def is_positive_int(value: Any) -> bool:
@@ -98,7 +100,7 @@ def as_probabilities(values: Any, name: str, shape: tuple[int | str, ...]) -> np
     if not np.isfinite(y_proba).all():
         raise ValueError(f"{name} must hold probabilities. Got NaN or infinity.")
     must = f"{name} must hold probabilities: none below zero, and summing to one in each row."
-    if (y_proba < 0).any():
+    if (y_proba < -_TINY).any():
         raise ValueError(f"{must} Got {y_proba.min()}.")
     # With none below zero, a sum of one leaves none above it.
     sums = y_proba.sum(axis=-1).ravel()

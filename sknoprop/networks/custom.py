@@ -162,10 +162,10 @@ class CustomPath(StackedModule):
                 with torch.no_grad():
                     features = _tried(network.eval(), example.float())
             networks.append(network)
-        if features.dtype != torch.float32:
+        if not features.is_floating_point():
             raise ValueError(
                 "The 'encoder' parameter of NoPropClassifier must be a network that makes features "
-                f"of float32 where its parameters are. Got {features.dtype} back."
+                f"of floating point, which it can be trained by. Got {features.dtype} back."
             )
         if not any(parameter.requires_grad for parameter in networks[0].parameters()):
             raise ValueError(
@@ -213,7 +213,7 @@ class CustomPath(StackedModule):
             with ONLY_ONE:
                 template.train(self.training)
                 features.append(self._call(template, own_values, inputs, block))
-        return torch.stack(features)
+        return torch.stack(features).to(inputs.dtype)
 
     def _call(
         self, template: nn.Module, values: dict[str, Tensor], inputs: Tensor, block: int
@@ -273,7 +273,13 @@ class FrozenEncoding(nn.Module):
             self.features(torch.as_tensor(np.array(X[index[i : i + CHUNK]])))
             for i in range(0, len(index), CHUNK)
         ]
-        self.numbers = NumberEncoding(torch.cat(features).numpy(), n_bins=0)
+        known = torch.cat(features)
+        if not torch.isfinite(known).all():
+            raise ValueError(
+                "The 'encoder' parameter of NoPropClassifier makes features that are not finite. "
+                "Check the network, and the scale of X."
+            )
+        self.numbers = NumberEncoding(known.numpy(), n_bins=0)
 
     @property
     def n_out(self) -> int:
@@ -301,13 +307,7 @@ class FrozenEncoding(nn.Module):
             if self.shape is not None:
                 rows = rows.view(-1, *self.shape)
             parts.append(_tried(network, rows).double())
-        features = torch.cat(parts)
-        if not torch.isfinite(features).all():
-            raise ValueError(
-                "The 'encoder' parameter of NoPropClassifier makes features that are not finite. "
-                "Check the network, and the scale of X."
-            )
-        return features
+        return torch.cat(parts)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised features of rows.
