@@ -80,9 +80,6 @@ __all__ = ["NoPropClassifier", "Trajectories"]
 
 E = TypeVar("E", bound=BaseEstimator)
 
-#: Parameters that predictions ask for; what the others are set to since makes no difference.
-OF_PREDICTIONS = ("inference", "sampler", "n_steps", "n_draws")
-
 
 class Trajectories(NamedTuple):
     """What `NoPropClassifier.predict_trajectory` returns."""
@@ -1020,8 +1017,7 @@ default="auto"
     def _check(self, X: Any) -> np.ndarray:
         THREADS.ensure_usable()
         check_is_fitted(self)
-        # Of all parameters it would take a sixth of the time of one row's prediction.
-        check_constraints({name: getattr(self, name) for name in OF_PREDICTIONS})
+        self._validate_params()
         return check_data(self, X, reset=False)
 
     def _labels(self, probabilities: np.ndarray) -> np.ndarray:
