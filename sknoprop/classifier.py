@@ -642,7 +642,8 @@ default="auto"
         try:
             X_val, y_val = check_data(self, X_val, y_val, reset=False)
         except (TypeError, ValueError) as error:  # which speaks of X and y
-            raise type(error)(f"Of X_val and y_val: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"Of X_val and y_val: {error}") from error
         labels = _numbers(y_val, classes, "y_val")
         weight = None if factors is None else factors[labels]
         if weight is not None and not weight.any():

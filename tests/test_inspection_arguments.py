@@ -169,3 +169,11 @@ def test_times_are_counted_by_an_int(n_times):
     ):
         with pytest.raises(ValueError, match=f"n_times must be a positive int. Got {n_times}"):
             make(given, n_times=n_times)
+
+
+def test_rounded_probabilities_are_probabilities():
+    """Of low precision, or with an error of rounding below zero."""
+    p = np.array([[0.333, 0.333, 0.333], [-1e-17, 0.4, 0.6]])
+    assert ReliabilityDisplay.from_predictions([1, 2], p, classes=[0, 1, 2]).curves
+    scores = BlockScoreDisplay.from_predictions([1, 2], p[None], classes=[0, 1, 2])
+    assert np.isfinite(scores.own_log_loss).all()

@@ -80,6 +80,7 @@ def as_probabilities(values: Any, name: str, shape: tuple[int | str, ...]) -> np
     Returns
     -------
     ndarray
+        With none below zero.
 
     Raises
     ------
@@ -102,9 +103,8 @@ def as_probabilities(values: Any, name: str, shape: tuple[int | str, ...]) -> np
     must = f"{name} must hold probabilities: none below zero, and summing to one in each row."
     if (y_proba < -_TINY).any():
         raise ValueError(f"{must} Got {y_proba.min()}.")
-    # With none below zero, a sum of one leaves none above it.
     sums = y_proba.sum(axis=-1).ravel()
     off = np.abs(sums - 1)
     if (off > _SUM_TOLERANCE).any():
         raise ValueError(f"{must} Got a row that sums to {sums[off.argmax()]:g}.")
-    return y_proba
+    return np.maximum(y_proba, 0.0)
