@@ -22,10 +22,8 @@ Records are added to ``benchmarks/results/hard_data.jsonl`` as they are made.
 import argparse
 import json
 import math
-import platform
 import warnings
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +66,13 @@ def split(X, y, n_rows, seed):
     return scale.transform(X), scale.transform(X_test), y, y_test
 
 
-def scores(model, X, y):
+def scores(what, size, model, X, y):
+    """What was found in one case, and in which."""
     p = np.asarray(model.predict_proba(X), dtype=float)
     correct = model.classes_[p.argmax(1)] == y
     return {
+        "what": what,
+        "how much": size,
         "accuracy": round(float(correct.mean()), 6),
         "log_loss": round(float(log_loss(y, p, labels=model.classes_)), 6),
         "ece": round(float(tables.calibration_error(p, correct)), 6),
@@ -87,52 +88,53 @@ def trained(name, seed, X, y):
 
 
 def measure(X, y, name, seed):
-    """Records of one model on one table's rows."""
+    """What was found of one model on one table's rows, case by case."""
     for n_rows in FEW:
         rows, others, labels, of_others = split(X, y, n_rows, seed)
-        yield "few rows", n_rows, scores(trained(name, seed, rows, labels), others, of_others)
+        yield scores("few rows", n_rows, trained(name, seed, rows, labels), others, of_others)
     rows, others, labels, of_others = split(X, y, N_ROWS, seed)
     model, random = trained(name, seed, rows, labels), np.random.default_rng(seed)
-    yield "as they are", len(rows), scores(model, others, of_others)
+    yield scores("as they are", len(rows), model, others, of_others)
     noise, draw = random.standard_normal(others.shape), random.random(others.shape)
     for size in NOISE:
-        yield "noise", size, scores(model, others + size * noise, of_others)
+        yield scores("noise", size, model, others + size * noise, of_others)
     for share in MISSING:
         # Standardised numbers have a mean of nought.
-        yield "missing", share, scores(model, np.where(draw < share, 0.0, others), of_others)
+        yield scores("missing", share, model, np.where(draw < share, 0.0, others), of_others)
     other, draw = random.permutation(labels), random.random(len(labels))
     for share in WRONG:
         wrong = np.where(draw < share, other, labels)
-        yield "wrong labels", share, scores(trained(name, seed, rows, wrong), others, of_others)
+        yield scores("wrong labels", share, trained(name, seed, rows, wrong), others, of_others)
 
 
-def read():
-    return (
-        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    )
+def run(results, names, models, n_seeds, measure, folder):
+    """Add records to a file: of each seed, table and model one that is not there, as it is made.
 
-
-def main(arguments):
-    where = {
-        "machine": f"{platform.machine()}, one thread",
-        **{p: version(p) for p in ("numpy", "scikit-learn", "torch")},
-    }
+    Parameters
+    ----------
+    results : Path
+    names, models : sequence of str
+        Of tables and models.
+    n_seeds : int
+    measure : callable
+        From a table's inputs and labels, a model's name and a seed to what was found.
+    folder : str or None
+        Of the tables that scikit-learn does not ship.
+    """
+    made_with = tables.where()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    done = {(r["table"], r["model"], r["seed"]) for r in read()}
-    with threadpool_limits(1), RESULTS.open("a") as file:
-        for seed in range(N_SEEDS):
-            for table in TABLES:
-                X, y = tables.load(table, arguments.data)
-                for name in MODELS:
+    done = {(r["table"], r["model"], r["seed"]) for r in tables.read(results)}
+    with threadpool_limits(1), results.open("a") as file:
+        for seed in range(n_seeds):
+            for table in names:
+                X, y = tables.load(table, folder)
+                for name in models:
                     if (table, name, seed) in done:
                         continue
                     at = {"table": table, "model": name, "seed": seed}
-                    found = [
-                        {"what": what, "how much": size} | values
-                        for what, size, values in measure(X.to_numpy(dtype=float), y, name, seed)
-                    ]
-                    file.write(json.dumps(at | where | {"found": found}) + "\n")
+                    found = list(measure(X.to_numpy(dtype=float), y, name, seed))
+                    file.write(json.dumps(at | made_with | {"found": found}) + "\n")
                     file.flush()
                     print(*at.values(), flush=True)
 
@@ -187,5 +189,5 @@ if __name__ == "__main__":
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     if not arguments.report:
-        main(arguments)
-    report(read())
+        run(RESULTS, TABLES, MODELS, N_SEEDS, measure, arguments.data)
+    report(tables.read(RESULTS))

@@ -18,20 +18,15 @@ to 2,000 to test. Records are added to ``benchmarks/results/strangers.jsonl``.
 """
 
 import argparse
-import json
-import platform
-import warnings
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import tables
 import torch
-from hard_data import N_ROWS, split
+from hard_data import N_ROWS, run, split
 from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
 
 from sknoprop.kernels import asymmetry, stationary_distribution
 
@@ -68,34 +63,6 @@ def measure(X, y, name, seed):
             yield {"class": str(stranger), "doubt": what, "auc": auc}
 
 
-def read():
-    return (
-        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    )
-
-
-def main(arguments):
-    where = {
-        "machine": f"{platform.machine()}, one thread",
-        **{p: version(p) for p in ("numpy", "scikit-learn", "torch")},
-    }
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    done = {(r["table"], r["model"], r["seed"]) for r in read()}
-    with threadpool_limits(1), RESULTS.open("a") as file:
-        for seed in range(N_SEEDS):
-            for table in TABLES:
-                X, y = tables.load(table, arguments.data)
-                for name in MODELS:
-                    if (table, name, seed) in done:
-                        continue
-                    at = {"table": table, "model": name, "seed": seed}
-                    found = list(measure(X.to_numpy(dtype=float), y, name, seed))
-                    file.write(json.dumps(at | where | {"found": found}) + "\n")
-                    file.flush()
-                    print(*at.values(), flush=True)
-
-
 def report(records):
     """Print the table of the docs, in Markdown."""
     values = defaultdict(list)
@@ -124,5 +91,5 @@ if __name__ == "__main__":
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     if not arguments.report:
-        main(arguments)
-    report(read())
+        run(RESULTS, TABLES, MODELS, N_SEEDS, measure, arguments.data)
+    report(tables.read(RESULTS))

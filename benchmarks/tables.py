@@ -192,25 +192,30 @@ def measure(table, name, folder, n_repeats):
     return records
 
 
-def read():
-    if not RESULTS.exists():
+def read(results=RESULTS):
+    if not results.exists():
         return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return [json.loads(line) for line in results.read_text().splitlines()]
+
+
+def where():
+    """What a record was made with."""
+    from sknoprop import __version__
+
+    return {
+        "machine": f"{platform.machine()}, one thread",
+        "sknoprop": __version__,
+        **{p: version(p) for p in ("numpy", "scikit-learn", "torch")},
+    }
 
 
 def main(arguments):
-    from sknoprop import __version__
-
     packages = {"CatBoost": "catboost", "RealMLP": "pytabkit", "TabM": "pytabkit"}
     tables = [t for t in arguments.tables if arguments.data or TABLES[t] is None]
     models = [m for m in arguments.models if m not in packages or find_spec(packages[m])]
     done = {(r["table"], r["model"]) for r in read()}
     wanted = [(t, m) for t in tables for m in models if (t, m) not in done]
-    where = {
-        "machine": f"{platform.machine()}, one thread",
-        "sknoprop": __version__,
-        **{p: version(p) for p in ("numpy", "scikit-learn", "torch")},
-    }
+    made_with = where()
     pool = ProcessPoolExecutor(
         arguments.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1
     )
@@ -226,7 +231,7 @@ def main(arguments):
                 print(f"{table}, {model}: {error!r}", flush=True)
                 continue
             for record in records:
-                file.write(json.dumps(record | where) + "\n")
+                file.write(json.dumps(record | made_with) + "\n")
             file.flush()
             mean = {k: np.mean([r[k] for r in records]) for k in ("accuracy", "log_loss")}
             cpu = sum(r["fit_cpu_s"] + r["predict_cpu_s"] for r in records)

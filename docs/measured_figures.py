@@ -15,11 +15,15 @@ def records(name):
     return json.loads((RESULTS / f"{name}.json").read_text())["records"]
 
 
+def lines_of(name):
+    """Records of a benchmark that has a line for each."""
+    return map(json.loads, (RESULTS / f"{name}.jsonl").read_text().splitlines())
+
+
 def tables():
     """Log loss of the peers on fifteen tables, relative to that of the defaults."""
     folds = defaultdict(list)
-    for line in (RESULTS / "tables.jsonl").read_text().splitlines():
-        record = json.loads(line)
+    for record in lines_of("tables"):
         folds[record["table"], record["model"]].append(record["log_loss"])
     means = {key: float(np.mean(values)) for key, values in folds.items()}
     names = sorted({table for table, _ in means}, key=lambda t: means[t, "dt"])
@@ -48,8 +52,7 @@ def tables():
 def hard_data():
     """What is better than the honest twin on eight tables that are few, wrong or disturbed."""
     values = defaultdict(list)
-    for line in (RESULTS / "hard_data.jsonl").read_text().splitlines():
-        record = json.loads(line)
+    for record in lines_of("hard_data"):
         for found in record["found"]:
             cases = [(found["what"], found["how much"])]
             if found["what"] == "as they are":

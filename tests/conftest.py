@@ -27,6 +27,15 @@ def iris():
 
 
 @pytest.fixture
+def closed_figures():
+    """Leave no figure behind."""
+    from tests.figures import plt
+
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
 def untouched_generators():
     """Fail if a test moves numpy's or torch's global generator."""
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002

@@ -26,10 +26,9 @@ from sknoprop.inspection import (
     ScheduleDisplay,
 )
 from sknoprop.schedules import CosineSchedule, StraightLineSchedule
+from tests.figures import plt
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
-plt = pytest.importorskip("matplotlib.pyplot")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])
@@ -45,12 +44,6 @@ def fit(variant="dt", **params):
 @pytest.fixture(scope="module")
 def dt():
     return fit()
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 # What holds for all.

@@ -12,17 +12,9 @@ from sknoprop.inspection import (
     ScheduleDisplay,
 )
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
-plt = pytest.importorskip("matplotlib.pyplot")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 HALVES = np.full((2, 2), 0.5)
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 # Probabilities.

@@ -13,20 +13,13 @@ from sknoprop.inspection import (
     ReliabilityDisplay,
     ScheduleDisplay,
 )
+from tests.figures import matplotlib, plt
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
-plt = pytest.importorskip("matplotlib.pyplot")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 #: Names that matplotlib hides, takes for formulas, or cannot read as formulas.
 AWKWARD = ["_a", "", "$x^$", "costs $5 and $6", "__init__", " b", r"\$1"]
 LONG = "a rather long name of a class, which nobody would ever call short"
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 def drawn(display):
