@@ -127,6 +127,7 @@ print(f"without the doubtful {again.score(X_test, y_test):.1%}")
 # It is a matter of how long to train. With as many wrong labels as on the right of the figure
 # fewer epochs are better on these digits; where all labels are right, the default is. On other
 # tables the default is better up to a fifth of labels drawn anew. Networks that are NoProp's in
-# everything but the noised label and train as long do worse, and such that train for fewer epochs
-# do not: the :doc:`measurements </measurements>` have all of them. And probabilities are of labels
-# as they are given: where many are wrong, NoProp is rightly less sure of any.
+# everything but the noised label do worse where many labels are wrong and they train as long, and
+# as well where they train for fewer epochs: the :doc:`measurements </measurements>` have all of
+# them. And probabilities are of labels as they are given: where many are wrong, NoProp is rightly
+# less sure of any.
