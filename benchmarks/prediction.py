@@ -27,9 +27,10 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from sknoprop import NoPropClassifier
-from sknoprop.inference import kernel_levels, rows_at_once
+from sknoprop.inference import rows_at_once
 from sknoprop.networks.heads import PIECE
 from sknoprop.networks.products import stacked_product
+from sknoprop.probes import kernel_levels
 
 RESULTS = Path(__file__).parent / "results" / "prediction.json"
 REPEATS = 2

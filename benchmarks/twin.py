@@ -43,7 +43,7 @@ class PlainModel(NoPropModel):
         return torch.ones(self.n_blocks)
 
 
-def plain_probabilities(model, features, eps):
+def plain_probabilities(model, features, probes):
     """Each network's class probabilities, in the place of `kernel_probabilities`."""
     return tempered(torch.softmax(model.logits(features).double(), -1), model.temperature)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from sknoprop.calibration import fit_temperature, temperature_ratio, tempered_losses
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
+from sknoprop.probes import Probes
 from sknoprop.training import LazyInputs, LeftOut, Rows, Trained, Validation, leave_out
 from sknoprop.training.left_out import MOST_ROWS
 from sknoprop.training.seeds import Seeds
@@ -100,7 +101,8 @@ def _estimates(
 ) -> Tensor:
     """Estimates of all blocks for some rows."""
     parts = [inputs[some] for some in index.split(rows_at_once(model, len(eps)))]
-    return torch.cat([kernel_probabilities(model, model.encoder(x), eps) for x in parts], 1)
+    probes = Probes(model, eps)
+    return torch.cat([kernel_probabilities(model, model.encoder(x), probes) for x in parts], 1)
 
 
 def _of_left_out(model: NoPropModel, rows: Rows, eps: Tensor) -> tuple[Tensor, Tensor]:

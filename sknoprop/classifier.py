@@ -66,6 +66,7 @@ from sknoprop.persistence import (
     unpickled_model,
     warn_of_version,
 )
+from sknoprop.probes import Probes
 from sknoprop.samplers import SAMPLERS
 from sknoprop.training import Trained
 from sknoprop.training.seeds import Seeds
@@ -970,7 +971,7 @@ default="auto"
             ]
         ).to(model.embedding.weight)
 
-        def run(function: Callable[..., Any], model: Any, features: Tensor, _: Tensor) -> Tensor:
+        def run(function: Callable[..., Any], model: Any, features: Tensor, _: Probes) -> Tensor:
             return torch.stack(list(function(model, features, sampler, times, noise)))
 
         return times, run
@@ -979,10 +980,10 @@ default="auto"
     def _by_rows(
         self,
         X: np.ndarray,
-        function: Callable[[Any, Tensor, Tensor], Tensor],
+        function: Callable[[Any, Tensor, Probes], Tensor],
         at_once: int | None = None,
     ) -> np.ndarray:
-        """Apply a function of model, features and draws to all rows, a bounded number at a time.
+        """Apply a function of model, features and probes to all rows, a bounded number at a time.
 
         That of `rows_at_once` by default. The result has rows on the second axis. `X` has been
         checked.
@@ -996,11 +997,11 @@ default="auto"
 
         @torch.no_grad()
         def run(size: int) -> np.ndarray:
-            parts = []
+            parts, probes = [], Probes(model, eps)
             n_encoded = min(rows_encoded_at_once(model), at_once) * size // at_once
             for rows in tensors(X, size, weight.device):
                 features = features_of(model, rows, size, alike(max(n_encoded, 1)))
-                result = function(model, features, eps)
+                result = function(model, features, probes)
                 parts.append(result[:, : len(rows)].double().cpu())
             return torch.cat(parts, dim=1).numpy()
 

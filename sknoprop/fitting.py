@@ -27,6 +27,7 @@ from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
 from sknoprop.networks import FrozenEncoding
 from sknoprop.parallel import block_groups, train_groups
+from sknoprop.probes import Probes
 from sknoprop.training import (
     LazyInputs,
     Rows,
@@ -239,7 +240,7 @@ def _try_out(model: NoPropModel, rows: Rows, eps: Tensor) -> None:
     # Losses are of before a step, and weights that are finite may be far too large to compute with.
     some = torch.arange(min(len(rows.y), N_TRIED), device=rows.y.device)
     features = model.encoder(rows.inputs[some])
-    if not torch.isfinite(kernel_probabilities(model, features, eps)).all():
+    if not torch.isfinite(kernel_probabilities(model, features, Probes(model, eps))).all():
         raise TrainingError(
             "Class probabilities by what the last step of training left are not finite: training "
             "has diverged. Lower learning_rate_init or weight_decay, or check the scale of X."

@@ -11,23 +11,17 @@ import torch
 from torch import Tensor
 
 from sknoprop.calibration import tempered
-from sknoprop.kernels import (
-    kernel_from_flow,
-    kernel_latents,
-    latent_shares,
-    stationary_distribution,
-)
+from sknoprop.kernels import kernel_from_flow, kernel_latents, stationary_distribution
 from sknoprop.model import NoPropModel
 from sknoprop.networks.latents import CandidateLatents
+from sknoprop.probes import Probes
 
 __all__ = [
     "MAX_CANDIDATES",
-    "MIN_LEVELS",
     "block_kernels",
     "candidate_classes",
     "class_flows",
     "features_of",
-    "kernel_levels",
     "kernel_probabilities",
     "rows_at_once",
     "rows_encoded_at_once",
@@ -52,9 +46,6 @@ MOST_ROWS = 256
 #: bytes.
 BYTES_OF_GPU_A_NUMBER = 4 * 64
 MOST_ROWS_ON_GPU = 2**11
-
-#: Levels at which the kernels of all blocks together are taken, at least.
-MIN_LEVELS = 10
 
 
 def _bounds(device: torch.device, most_on_gpu: int = MOST_ROWS_ON_GPU) -> tuple[int, int]:
@@ -162,17 +153,7 @@ def _filled_up(x: Tensor, n_rows: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, 0, 0, lacking)) if lacking else x  # else a copy
 
 
-def kernel_levels(model: NoPropModel) -> Tensor:
-    """Times at which each block's kernel is taken: shape ``(n_blocks, n_levels)``.
-
-    The one level a block owns, or the middles of equal parts of its interval's progress.
-    """
-    if model.variant.single_level:
-        return model.partition.span.start[:, None]
-    return model.partition.midpoints(math.ceil(MIN_LEVELS / model.partition.n_total))
-
-
-def block_kernels(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
+def block_kernels(model: NoPropModel, features: Tensor, probes: Probes) -> Tensor:
     """Class kernel of each block, averaged over the levels it owns.
 
     A mean of reversible kernels with one stationary law is again one. Off-diagonal entries are
@@ -182,19 +163,19 @@ def block_kernels(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
     ----------
     model : NoPropModel
     features : Tensor of shape (n_blocks, n_samples, width)
-    eps : Tensor of shape (n_draws, embedding_dim)
-        Noise shared by all rows, classes and blocks.
+    probes : Probes
+        Of the model.
 
     Returns
     -------
     Tensor of shape (n_blocks, n_samples, n_classes, n_classes)
     """
-    n_levels = kernel_levels(model).shape[1]
-    return kernel_from_flow(class_flows(model, features, eps) / (n_levels * len(eps)))
+    n_latents = len(probes) * len(probes.eps)
+    return kernel_from_flow(class_flows(model, features, probes) / n_latents)
 
 
 def class_flows(
-    model: NoPropModel, features: Tensor, eps: Tensor, candidates: Tensor | None = None
+    model: NoPropModel, features: Tensor, probes: Probes, candidates: Tensor | None = None
 ) -> Tensor:
     """What leaves each class for each other one, summed over levels and draws.
 
@@ -204,7 +185,8 @@ def class_flows(
     ----------
     model : NoPropModel
     features : Tensor of shape (n_blocks, n_samples, width)
-    eps : Tensor of shape (n_draws, embedding_dim)
+    probes : Probes
+        Of the model.
     candidates : Tensor of shape (n_samples, n_candidates), optional
         Classes that the kernel of each row is restricted to; all of them by default.
 
@@ -213,31 +195,27 @@ def class_flows(
     Tensor of shape (n_blocks, n_samples, n_candidates, n_candidates), float64
         Diagonal entries mean nothing.
     """
-    weight = model.embedding.weight
-    levels = kernel_levels(model)
-    rows = weight[None] if candidates is None else weight[candidates]
     n_blocks, n_samples, _ = features.shape
-    n_candidates = rows.shape[1]
+    n_candidates = model.embedding.n_classes if candidates is None else candidates.shape[1]
     # Many classes may be too many for one go even with a single row. (The number of rows is
     # that of `rows_at_once`, so this too depends on the model and the method alone.)
     size = model.latent_size(False, None if candidates is None else n_candidates)
-    largest, _ = _bounds(weight.device)
-    at_once = max(largest // (n_blocks * n_samples * len(eps) * size), 1)
+    largest, _ = _bounds(features.device)
+    at_once = max(largest // (n_blocks * n_samples * len(probes.eps) * size), 1)
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
     shape = n_blocks, n_candidates, n_candidates, n_samples
-    flow = torch.zeros(shape, dtype=torch.float64, device=weight.device).transpose(1, -1)
-    for t in levels.unbind(1):
-        signal, noise = model.schedule.signal(t), model.schedule.noise(t)
+    flow = torch.zeros(shape, dtype=torch.float64, device=features.device).transpose(1, -1)
+    for probe in probes:
         for start in range(0, n_candidates, at_once):
             part = slice(start, start + at_once)
-            shares = latent_shares(rows[:, part], rows, signal, noise, eps).flatten(2, 3)
-            if candidates is not None:
-                level = weight, candidates[:, part], candidates, signal, noise, eps
-                p = model.class_probabilities(features, CandidateLatents(*level), t[:, None, None])
+            z: Tensor | CandidateLatents
+            if candidates is None:
+                z, shares = probe.of_classes(part)
             else:
-                z = kernel_latents(rows[:, part], signal, noise, eps).flatten(2, 3)
-                p = model.class_probabilities(features, z, t[:, None, None])
+                z, shares = probe.of_candidates(candidates, part)
+            p = model.class_probabilities(features, z, probe.t[:, None, None])
+            if candidates is None:
                 # Samples last, as most heads leave them. (Where both factors are float32 widened,
                 # products are exact, and no row's sums depend on where it stands.)
                 p = p.transpose(1, -1).contiguous()
@@ -258,7 +236,9 @@ def class_flows(
     return flow
 
 
-def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+def candidate_classes(
+    model: NoPropModel, features: Tensor, probes: Probes
+) -> tuple[Tensor, Tensor]:
     """Probabilities by the first block at its noisiest, and each row's likeliest classes.
 
     Each block is asked at the noisiest level it was trained on, at latents made of the mean
@@ -273,12 +253,12 @@ def candidate_classes(model: NoPropModel, features: Tensor, eps: Tensor) -> tupl
     """
     t = model.partition.span.start
     mean = model.embedding.weight.mean(0).view(1, 1, -1)
-    z = kernel_latents(mean, model.schedule.signal(t), model.schedule.noise(t), eps)
+    z = kernel_latents(mean, model.schedule.signal(t), model.schedule.noise(t), probes.eps)
     p = model.class_probabilities(features, z.flatten(2, 3), t[:, None, None]).mean(2)
     return p[0], p.mean(0).topk(MAX_CANDIDATES, dim=-1).indices
 
 
-def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> Tensor:
+def kernel_probabilities(model: NoPropModel, features: Tensor, probes: Probes) -> Tensor:
     """Each block's own estimate of the class probabilities.
 
     Returns
@@ -289,10 +269,10 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, eps: Tensor) -> T
         other classes keep what the first block gave them, see `candidate_classes`.
     """
     if model.embedding.n_classes <= MAX_CANDIDATES:
-        law = stationary_distribution(class_flows(model, features, eps), overwrite_kernel=True)
+        law = stationary_distribution(class_flows(model, features, probes), overwrite_kernel=True)
         return tempered(law, model.temperature)
-    first, candidates = candidate_classes(model, features, eps)
-    flows = class_flows(model, features, eps, candidates)
+    first, candidates = candidate_classes(model, features, probes)
+    flows = class_flows(model, features, probes, candidates)
     law = stationary_distribution(flows, overwrite_kernel=True)
     first = first.double()
     first = first / first.sum(-1, keepdim=True)

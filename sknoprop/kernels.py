@@ -37,6 +37,7 @@ __all__ = [
     "latent_shares",
     "retention",
     "shared_draws",
+    "shares_of_distances",
     "stationary_distribution",
 ]
 
@@ -131,13 +132,39 @@ def latent_shares(
     tensor([[0.5000, 0.5000],
             [0.9800, 0.0200]])
     """
-    ratio = (signal / noise).view(-1, *[1] * (weight.dim() + 1))
-    # log q(z | c) = -|eps + ratio * (origin - W[c])|**2 / 2, less what c has no part in. Squares
-    # of differences, and not differences of squares, keep digits where embeddings are large.
+    # Squares of differences, not differences of squares: they keep digits of large embeddings.
     apart = torch.cdist(origin, weight, compute_mode="donot_use_mm_for_euclid_dist").square()
-    along = (weight @ eps.T).mT
-    logits = ratio * along[..., None, :, :] - 0.5 * ratio**2 * apart[..., :, None, :]
-    return torch.softmax(logits, -1)
+    return shares_of_distances(apart, (weight @ eps.T).mT, signal, noise)
+
+
+def shares_of_distances(apart: Tensor, along: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+    """What `latent_shares` gives, of what it asks of embeddings and draws: the same at all levels.
+
+    Parameters
+    ----------
+    apart : Tensor of shape (..., n_origins, n_classes)
+        Squared distances of embeddings.
+    along : Tensor of shape (..., n_draws, n_classes)
+        Products of draws and embeddings.
+    signal, noise : Tensor of shape (n_levels,)
+
+    Returns
+    -------
+    Tensor of shape (n_levels, ..., n_origins, n_draws, n_classes)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import shares_of_distances
+    >>> apart = torch.tensor([[0.0, 2.0], [2.0, 0.0]])  # of one-hot embeddings
+    >>> level, along = torch.ones(1), torch.zeros(1, 2)
+    >>> shares_of_distances(apart, along, level, level)[0, 0].round(decimals=2)
+    tensor([[0.7300, 0.2700]])
+    """
+    # log q(z | c) = -|eps + ratio * (origin - W[c])|**2 / 2, less what c has no part in.
+    ratio = (signal / noise).view(-1, *[1] * (apart.dim() + 1))
+    along, apart = along[..., None, :, :], apart[..., :, None, :]
+    return torch.softmax(ratio * along - 0.5 * ratio**2 * apart, -1)
 
 
 def kernel_from_flow(flow: Tensor) -> Tensor:

@@ -380,6 +380,7 @@ class NoPropModel(nn.Module):
         if self.takes_candidates:
             none = t.new_empty(0)  # a softmax does without the latents
             return read(self.head(features, z, position), none, t, weight, self.schedule)
-        latents = kernel_latents(weight[z.origins], z.signal, z.noise, z.eps).flatten(2, 3)
+        _, *level = z.noised
+        latents = kernel_latents(weight[z.origins], *level).flatten(2, 3)
         p = self.class_probabilities(features, latents, t)
         return p.gather(-1, z.classes[None, :, None].expand(*p.shape[:3], -1))

@@ -28,6 +28,7 @@ class ExactModel:
         self.variant = SimpleNamespace(single_level=True)
         self.partition = SimpleNamespace(span=SimpleNamespace(start=self.levels))
         self.noise_power = noise_power  # 2 is right
+        self.takes_candidates = False
         self.conditional = conditional  # whether candidates' probabilities are given it is one
 
     def posterior(self, z, t):
@@ -41,7 +42,8 @@ class ExactModel:
 
     def class_probabilities(self, features, z, t):
         if isinstance(z, CandidateLatents):
-            latents = kernel_latents(self.embedding.weight[z.origins], z.signal, z.noise, z.eps)
+            weight, *level = z.noised
+            latents = kernel_latents(weight[z.origins], *level)
             p = self.posterior(latents.flatten(2, 3), t[..., None])
             p = p.gather(-1, z.classes[None, :, None].expand(*p.shape[:3], -1))
             return p / p.sum(-1, keepdim=True) if self.conditional else p

@@ -24,6 +24,7 @@ from sknoprop.calibration import (
     tempered_losses,
 )
 from sknoprop.inference import kernel_probabilities
+from sknoprop.probes import Probes
 from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
 from sknoprop.training.seeds import Seeds
 from tests.models import toy_data, toy_model
@@ -223,7 +224,8 @@ def test_weights_say_as_much_as_their_number_does():
     model.temperature.fill_(1.0)
     loss = calibrate(model, rows, judge, eps, Seeds(0), 1.0)
     assert float(model.temperature) == pytest.approx(first, rel=1e-3)
-    p = kernel_probabilities(model, model.encoder(inputs[:1]), eps)  # at that temperature
+    probes = Probes(model, eps)
+    p = kernel_probabilities(model, model.encoder(inputs[:1]), probes)  # at that temperature
     one = -np.log(float(p[:, 0, labels[0]].mean()))
     assert loss == pytest.approx(one, abs=1e-3), "of the one row that counts"
 

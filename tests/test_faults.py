@@ -271,10 +271,10 @@ def test_too_little_memory_is_not_taken_for_a_network_that_does_not_suit(n_befor
 
 
 def too_little_memory_above(n_rows):
-    def probabilities(model, features, eps):
+    def probabilities(model, features, probes):
         if features.shape[1] > n_rows:
             raise torch.cuda.OutOfMemoryError("no room")
-        return kernel_probabilities(model, features, eps)
+        return kernel_probabilities(model, features, probes)
 
     return probabilities
 
@@ -301,11 +301,11 @@ def test_with_too_little_memory_rows_are_still_rounded_alike(dtype, sizes, monke
     clf = NoPropClassifier(**SMALL, dtype=dtype).fit(X, y)
     found = []
 
-    def probabilities(model, features, eps):
+    def probabilities(model, features, probes):
         found.append(features.shape[1])
         if features.shape[1] > 1:
             raise torch.cuda.OutOfMemoryError("no room")
-        return kernel_probabilities(model, features, eps)
+        return kernel_probabilities(model, features, probes)
 
     monkeypatch.setattr("sknoprop.classifier.kernel_probabilities", probabilities)
     clf.predict_proba(X[:1])

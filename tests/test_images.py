@@ -14,8 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sknoprop import NoPropClassifier, paper_parameters
-from sknoprop.networks import CustomPath
-from sknoprop.networks.heads import PaperHead
+from sknoprop.networks import CustomPath, PaperHead
 from tests.models import toy_draws
 
 #: Training that moves nothing.

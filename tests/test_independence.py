@@ -155,6 +155,7 @@ LAYERS = [
     {"calibration"},
     {"variants"},
     {"model"},
+    {"probes"},
     {"inference"},
     {"trajectories"},
     {"training"},

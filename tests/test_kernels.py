@@ -15,7 +15,6 @@ from sknoprop.inference import (
     block_kernels,
     candidate_classes,
     class_flows,
-    kernel_levels,
     kernel_probabilities,
 )
 from sknoprop.kernels import (
@@ -27,7 +26,7 @@ from sknoprop.kernels import (
     shared_draws,
     stationary_distribution,
 )
-from sknoprop.networks.latents import CandidateLatents
+from sknoprop.probes import Probes, kernel_levels
 from sknoprop.schedules import SCHEDULES, CosineSchedule
 from sknoprop.training.seeds import Seeds
 from tests.exact import F64, ExactModel
@@ -102,10 +101,15 @@ def test_rows_are_equal_at_pure_noise_and_identity_at_the_label():
     schedule = SCHEDULES["straight"]()
     features = torch.zeros(1, 1, 1, dtype=F64)
     eps = shared_draws(64, 2, torch.Generator().manual_seed(0)).double()
-    at_noise = block_kernels(ExactModel(prior, weight, schedule, [0.0]), features, eps)[0, 0]
+
+    def at(level):
+        model = ExactModel(prior, weight, schedule, level)
+        return block_kernels(model, features, Probes(model, eps))[0, 0]
+
+    at_noise = at([0.0])
     torch.testing.assert_close(at_noise, torch.tensor(prior, dtype=F64).expand(3, 3))
     assert float(retention(at_noise)) == pytest.approx(0.0, abs=1e-12)
-    at_label = block_kernels(ExactModel(prior, weight, schedule, [0.98]), features, eps)[0, 0]
+    at_label = at([0.98])
     torch.testing.assert_close(at_label, torch.eye(3, dtype=F64))
     assert float(retention(at_label)) == pytest.approx(1.0, abs=1e-9)
 
@@ -119,7 +123,7 @@ def test_with_an_exact_posterior_any_draws_give_its_law(name, embedding, n_draws
     schedule = SCHEDULES[name]()
     model = ExactModel(prior, weight, schedule, times_at(schedule, [*LOG_SNRS, 3.5]))
     eps = shared_draws(n_draws, len(weight[0]), torch.Generator().manual_seed(3)).double()
-    kernels = block_kernels(model, torch.zeros(7, 1, 1, dtype=F64), eps)
+    kernels = block_kernels(model, torch.zeros(7, 1, 1, dtype=F64), Probes(model, eps))
     law = stationary_distribution(kernels)[:, 0]
     torch.testing.assert_close(law, model.prior.expand_as(law), rtol=1e-7, atol=0)
     assert float(asymmetry(kernels[:, 0], law).max()) < 1e-12
@@ -132,7 +136,8 @@ def test_a_wrong_posterior_has_another_law():
     levels = times_at(schedule, LOG_SNRS)
     model = ExactModel(prior, weight, schedule, levels, noise_power=1.0)
     eps = shared_draws(4, 2, torch.Generator().manual_seed(3)).double()
-    law = stationary_distribution(block_kernels(model, torch.zeros(6, 1, 1, dtype=F64), eps))
+    kernels = block_kernels(model, torch.zeros(6, 1, 1, dtype=F64), Probes(model, eps))
+    law = stationary_distribution(kernels)
     assert float((law - model.prior).abs().max()) > 0.01
 
 
@@ -143,7 +148,7 @@ def test_draws_of_all_classes_estimate_the_kernel_of_each():
     levels = times_at(schedule, [-1.0, 0.0, 1.0])
     model = ExactModel(prior, weight, schedule, levels)
     eps = shared_draws(100_000, 2, torch.Generator().manual_seed(0)).double()
-    kernels = block_kernels(model, torch.zeros(3, 2, 1, dtype=F64), eps)
+    kernels = block_kernels(model, torch.zeros(3, 2, 1, dtype=F64), Probes(model, eps))
     assert kernels.shape == (3, 2, 3, 3)
     nodes, mass = normal_nodes(2)
     signal, noise = model.schedule.signal(model.levels), model.schedule.noise(model.levels)
@@ -196,7 +201,7 @@ def test_kernels_over_candidates_keep_the_exact_law(n_draws, conditional):
     model = ExactModel(prior, weight, SCHEDULES["cosine"](), [0.4], conditional=conditional)
     candidates = torch.tensor([[3, 0, 2], [1, 2, 3]])
     law = stationary_distribution(
-        class_flows(model, torch.zeros(1, 2, 1, dtype=F64), eps, candidates)
+        class_flows(model, torch.zeros(1, 2, 1, dtype=F64), Probes(model, eps), candidates)
     )[0]
     expected = torch.tensor([[0.2, 0.4, 0.3], [0.1, 0.3, 0.2]], dtype=F64)
     torch.testing.assert_close(law, expected / expected.sum(1, keepdim=True))
@@ -213,7 +218,7 @@ def test_first_pass_asks_blocks_at_their_noisiest_level(variant, monkeypatch):
     eps = shared_draws(4, 2, torch.Generator().manual_seed(0)).double()
     features = model.encoder(inputs)
     with torch.no_grad():
-        found, candidates = candidate_classes(model, features, eps)
+        found, candidates = candidate_classes(model, features, Probes(model, eps))
         signal = torch.sigmoid(model.schedule.log_snr(model.partition.edges[:-1])).view(4, 1, 1, 1)
         assert float(signal[0]) == pytest.approx(1 / (1 + np.exp(1.0)))
         z = signal.sqrt() * torch.tensor([5.0, 1.0]) + (1 - signal).sqrt() * eps
@@ -260,7 +265,7 @@ def test_candidates_have_the_probabilities_that_all_classes_have(choice, variant
     level = model.schedule.signal(t), model.schedule.noise(t), eps.double()
     with torch.no_grad():
         features = model.encoder(inputs)
-        z = CandidateLatents(weight, classes[:, 1:3], classes, *level)
+        z, _ = next(iter(Probes(model, eps.double()))).of_candidates(classes, slice(1, 3))
         found = model.class_probabilities(features, z, t[:, None, None])
         z = kernel_latents(weight[classes[:, 1:3]], *level).flatten(2, 3)
         p = model.class_probabilities(features, z, t[:, None, None])
@@ -275,9 +280,9 @@ def test_candidates_divide_their_mass_anew_and_leave_the_rest(monkeypatch):
     eps = shared_draws(4, 4, torch.Generator().manual_seed(0)).double()
     with torch.no_grad():
         features = model.encoder(inputs)
-        found = kernel_probabilities(model, features, eps)
-        first, candidates = candidate_classes(model, features, eps)
-        law = stationary_distribution(class_flows(model, features, eps, candidates))
+        found = kernel_probabilities(model, features, Probes(model, eps))
+        first, candidates = candidate_classes(model, features, Probes(model, eps))
+        law = stationary_distribution(class_flows(model, features, Probes(model, eps), candidates))
     for row, pair in enumerate(candidates.tolist()):
         rest = [c for c in range(4) if c not in pair]
         for block in range(4):
@@ -294,7 +299,8 @@ def test_blocks_are_asked_at_times_of_their_own(variant):
     asked = []
     model.head.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[1:]))
     with torch.no_grad():
-        block_kernels(model, model.encoder(inputs), torch.zeros(1, 3, dtype=F64))
+        probes = Probes(model, torch.zeros(1, 3, dtype=F64))
+        block_kernels(model, model.encoder(inputs), probes)
         block = torch.arange(4, dtype=F64)
         parts = [0.0] if variant == "dt" else [1 / 6, 3 / 6, 5 / 6]
         assert len(asked) == len(parts)
@@ -382,3 +388,30 @@ def test_latents_are_noised_embeddings():
         for c in range(2):
             for d in range(3):
                 torch.testing.assert_close(z[level, c, d], m * weight[c] + s * eps[d])
+
+
+@pytest.mark.parametrize("origin", [0.0, 1e4])
+@pytest.mark.parametrize("part", [slice(0, 4), slice(1, 3)])
+def test_candidates_count_as_much_as_their_densities_say(origin, part, monkeypatch):
+    """Distances of all pairs, kept, against those of each row's own embeddings, and where they lie
+    far from zero."""
+    model, inputs, _ = toy_model(6, embedding="learned", embedding_dim=3)
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.randn(6, 3, generator=rng) + origin)
+    eps = torch.randn(3, 3, generator=rng).double()
+    classes = torch.stack([torch.randperm(6, generator=rng)[:4] for _ in inputs])
+    weight = model.embedding.weight.detach()
+    with torch.no_grad():
+        (probe,) = Probes(model, eps)
+        _, found = probe.of_candidates(classes, part)
+        monkeypatch.setattr("sknoprop.probes.MOST_PAIRS", 35)
+        (probe,) = Probes(model, eps)
+        _, written_out = probe.of_candidates(classes, part)
+        signal, noise = model.schedule.signal(probe.t), model.schedule.noise(probe.t)
+        z = kernel_latents(weight[classes[:, part]], signal, noise, eps).flatten(2, 3)
+        means = signal.view(-1, 1, 1, 1) * weight[classes]
+        apart = torch.cdist(z, means, compute_mode="donot_use_mm_for_euclid_dist")
+        expected = torch.softmax(-0.5 * (apart / noise.view(-1, 1, 1, 1)) ** 2, -1)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(written_out, expected, rtol=1e-6, atol=1e-9)

@@ -3,8 +3,9 @@
 from sknoprop.networks.convolutions import PATHS, ConvPath
 from sknoprop.networks.custom import CustomPath, FrozenEncoding, is_frozen
 from sknoprop.networks.encoders import Encoder, NumberEncoding
-from sknoprop.networks.heads import HEADS, LightHead, PaperHead
+from sknoprop.networks.heads import LightHead
 from sknoprop.networks.images import ImageEncoding
+from sknoprop.networks.paper_head import PaperHead
 
 __all__ = [
     "HEADS",
@@ -19,3 +20,6 @@ __all__ = [
     "PaperHead",
     "is_frozen",
 ]
+
+#: Names a user may give for a head.
+HEADS: dict[str, type[LightHead] | type[PaperHead]] = {"light": LightHead, "paper": PaperHead}

@@ -13,20 +13,22 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from sknoprop.networks.convolutions import ConvPath
-from sknoprop.networks.latents import CandidateLatents, outputs_of_classes, rows_of
+from sknoprop.networks.latents import (
+    CandidateLatents,
+    NoisedClasses,
+    outputs_of_classes,
+    rows_of,
+)
 from sknoprop.networks.products import stacked_product
 from sknoprop.networks.stacked import (
     HE_GAIN,
-    TORCH_GAIN,
     Generators,
-    StackedBatchNorm,
     StackedDropout,
     StackedLinear,
 )
 from sknoprop.networks.times import time_features
 
-__all__ = ["HEADS", "Head", "LightHead", "PaperHead"]
+__all__ = ["Head", "LightHead"]
 
 #: Numbers that are worked on at a time where no gradients are kept: 2 MB in float32, which stays
 #: in a core's cache from the sum to the product.
@@ -62,6 +64,26 @@ class Head(nn.Module, ABC):
         Returns
         -------
         int
+        """
+
+    @abstractmethod
+    def first_of_classes(
+        self, noised: NoisedClasses, position: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The first product, of noised classes: what each class and what each draw adds to it.
+
+        Where `takes_candidates`; it is the same for all rows.
+
+        Parameters
+        ----------
+        noised : NoisedClasses
+        position : Tensor of shape (n_blocks, 1, 1) or None
+            As for `forward`.
+
+        Returns
+        -------
+        of_classes : Tensor of shape (n_blocks, n_classes, width)
+        of_draws : Tensor of shape (n_blocks, n_draws, width)
         """
 
     @abstractmethod
@@ -154,7 +176,7 @@ class LightHead(Head):
 
     def forward(self, features, z, position):  # type: ignore[no-untyped-def]
         if isinstance(z, CandidateLatents):
-            return self._of_candidates(features, z, position)
+            return self._of_candidates(features, z)
         parts = self._parts(z, position)
         weight = self.latent.weight
         if all(part.shape[1:3] == (features.shape[1], 1) for part in parts):
@@ -224,21 +246,27 @@ class LightHead(Head):
         logits += self.out(lacking).transpose(1, -1)
         return logits.transpose(1, -1)
 
-    def _of_candidates(
-        self, features: Tensor, z: CandidateLatents, position: Tensor | None
-    ) -> Tensor:
-        """The same for latents of each row's own classes, and logits of each row's own."""
-        n_blocks, n_samples, width = features.shape
-        dim, n_latents = z.eps.shape[1], z.origins.shape[1] * len(z.eps)
-        of_classes, of_draws = z.products(self.latent.weight[:, :dim])
+    def first_of_classes(
+        self, noised: NoisedClasses, position: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        dim = noised.eps.shape[1]
+        of_classes, of_draws = noised.products(self.latent.weight[:, :dim])
         if self.timed:
             assert position is not None
             times = time_features(position, self.time_dim)
             of_draws = of_draws + stacked_product(times[:, 0], self.latent.weight[:, dim:])
+        return of_classes, of_draws
+
+    def _of_candidates(self, features: Tensor, z: CandidateLatents) -> Tensor:
+        """The same for latents of each row's own classes, and logits of each row's own."""
+        assert z.first is not None
+        of_classes, of_draws = z.first
+        n_blocks, n_samples, width = features.shape
+        n_latents = z.origins.shape[1] * of_draws.shape[1]
         on_cpu = features.device.type == "cpu"
         n_rows = _piece_of(n_samples, n_latents * width) if on_cpu else n_samples
         logits = features.new_empty(n_blocks, n_samples, n_latents, z.classes.shape[1])
-        buffer = features.new_empty(n_rows, *z.origins.shape[1:], *z.eps.shape[:1], width)
+        buffer = features.new_empty(n_rows, *z.origins.shape[1:], *of_draws.shape[1:])
         table, bias = self.out.weight.mT.contiguous(), self.out.bias
         assert bias is not None
         for i in range(n_blocks):
@@ -250,148 +278,3 @@ class LightHead(Head):
                 classes = z.classes[rows]
                 outputs_of_classes(table[i], bias[i], latents, classes, logits[i, rows])
         return logits
-
-
-class PaperHead(Head):
-    """The paper's fused network (figure 6), around the encoder's features.
-
-    The encoder's last layer ends in ReLU, the latent path is FC + ReLU, the time path a
-    positional embedding and FC + ReLU; then the concatenation goes through FC, FC of half the
-    width, and the output layer, with ReLU between. That is the network for continuous time. The
-    one for discrete time has batch normalisation after every FC but the output layer, *in place
-    of* the ReLU at the encoder's end, and a residual pair FC + ReLU + FC on the latent path.
-
-    Parameters
-    ----------
-    width : int
-        Number of features, those of the encoder.
-    embedding_dim, n_classes : int
-    generators : sequence of torch.Generator
-        One a block.
-    dropout : float
-        Probability of dropping a hidden feature in training.
-    timed : bool
-        Whether blocks own intervals and thus are told the time.
-    normalize : bool
-        The network for discrete time.
-    latent_path : ConvPath, optional
-        For latents that are noised images (the paper's prototypes): a path like that of the
-        input, before the latent path's first layer.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoprop.networks import PaperHead
-    >>> generators = [torch.Generator().manual_seed(block) for block in range(2)]
-    >>> head = PaperHead(16, 3, 3, generators, dropout=0.0, timed=True, normalize=False)
-    >>> features, z, position = torch.zeros(2, 5, 16), torch.zeros(2, 5, 1, 3), torch.zeros(2, 5, 1)
-    >>> head(features, z, position).shape
-    torch.Size([2, 5, 1, 3])
-    """
-
-    #: Of initial weights, which the paper does not give.
-    #:
-    #: With He's, and no batch normalisation, the first steps are so large that "ct" never recovers
-    #: from them.
-    gain = TORCH_GAIN
-
-    time_dim = 64
-
-    def __init__(
-        self,
-        width: int,
-        embedding_dim: int,
-        n_classes: int,
-        generators: Generators,
-        dropout: float,
-        timed: bool,
-        normalize: bool,
-        latent_path: ConvPath | None = None,
-    ) -> None:
-        super().__init__()
-        half = max(width // 2, 1)
-
-        def norm(n: int) -> nn.Module:
-            return StackedBatchNorm(n, len(generators)) if normalize else nn.Identity()
-
-        def dense(n_in: int, n_out: int) -> StackedLinear:
-            return StackedLinear(n_in, n_out, generators, self.gain)
-
-        # With batch normalisation that is where the encoder ends, without ReLU.
-        self.feature_end = nn.Identity() if normalize else nn.ReLU()
-        self.latent_path = latent_path
-        n_latent = embedding_dim
-        if latent_path is not None:
-            n_latent = latent_path.n_out
-        self.latent = nn.Sequential(dense(n_latent, width), norm(width), nn.ReLU())
-        self.residual = (
-            nn.Sequential(
-                dense(width, width), norm(width), nn.ReLU(), dense(width, width), norm(width)
-            )
-            if normalize
-            else None
-        )
-        self.time = nn.Sequential(dense(self.time_dim, width), nn.ReLU()) if timed else None
-        # The layer on the concatenation, as the sum of its parts.
-        n_parts = 3 if timed else 2
-        gain = self.gain / math.sqrt(n_parts)
-        self.from_features = StackedLinear(width, width, generators, gain)
-        self.from_latent = StackedLinear(width, width, generators, gain, bias=False)
-        self.from_time = StackedLinear(width, width, generators, gain, False) if timed else None
-        self.fused = nn.Sequential(
-            norm(width), nn.ReLU(), dense(width, half), norm(half), nn.ReLU()
-        )
-        self.dropout = StackedDropout(dropout)
-        self.out = dense(half, n_classes)
-
-    def latent_size(self, own: bool) -> int:
-        return self.from_latent.out_features
-
-    @property
-    def takes_candidates(self) -> bool:  # type: ignore[override]
-        return self.latent_path is None
-
-    @property
-    def largest(self) -> int:
-        if self.latent_path is None:
-            return 0
-        return math.ceil(self.latent_path.largest / len(self.out.weight))
-
-    def forward(self, features, z, position):  # type: ignore[no-untyped-def]
-        hidden = self.from_features(self.feature_end(features)).unsqueeze(2)
-        if self.latent_path is not None:
-            of_all = self.latent_path(z.reshape(len(z), -1, *self.latent_path.image_shape))
-            z = of_all.view(*z.shape[:-1], -1)
-        candidates = isinstance(z, CandidateLatents)
-        latent = self._first_of(z) if candidates else self.latent(z)
-        if self.residual is not None:
-            latent = latent + self.residual(latent)
-        hidden = hidden + self.from_latent(latent)
-        if self.time is not None and self.from_time is not None:
-            time = self.time(time_features(position, self.time_dim))
-            hidden = hidden + self.from_time(time)
-        fused = self.dropout(self.fused(hidden))
-        if not candidates:
-            return self.out(fused)
-        logits = fused.new_empty(*fused.shape[:-1], z.classes.shape[1])
-        table, bias = self.out.weight.mT.contiguous(), self.out.bias
-        assert bias is not None
-        for i in range(len(fused)):
-            outputs_of_classes(table[i], bias[i], fused[i], z.classes, logits[i])
-        return logits
-
-    def _first_of(self, z: CandidateLatents) -> Tensor:
-        """The latent path's first layers."""
-        dense, *rest = self.latent
-        assert isinstance(dense, StackedLinear)
-        assert dense.bias is not None
-        of_classes, of_draws = z.products(dense.weight)
-        of_all = of_classes[:, z.origins, None] + (of_draws + dense.bias[:, None])[:, None, None]
-        latent = of_all.flatten(2, 3)
-        for layer in rest:
-            latent = layer(latent)
-        return latent
-
-
-#: Names a user may give for a head.
-HEADS: dict[str, type[LightHead] | type[PaperHead]] = {"light": LightHead, "paper": PaperHead}

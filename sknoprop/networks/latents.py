@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sknoprop.networks.products import stacked_product
 
-__all__ = ["CandidateLatents", "outputs_of_classes", "rows_of"]
+__all__ = ["CandidateLatents", "NoisedClasses", "outputs_of_classes", "rows_of"]
 
 
-@dataclass(frozen=True)
-class CandidateLatents:
-    """Noised embeddings ``signal * W[c] + noise * eps`` of each row's own classes c.
-
-    Rows have latents of their own, but what a head makes of one first is linear: a product for
-    each class and one for each draw, which rows add up. Nor does a row want logits of all classes.
+class NoisedClasses(NamedTuple):
+    """Noised embeddings ``signal * W[c] + noise * eps`` of all classes, at one level of each block.
 
     Parameters
     ----------
     weight : Tensor of shape (n_classes, embedding_dim)
         Class embeddings.
-    origins : Tensor of shape (n_samples, n_origins), int64
-        Classes whose embeddings are noised.
-    classes : Tensor of shape (n_samples, n_candidates), int64
-        Classes whose logits are wanted.
     signal, noise : Tensor of shape (n_blocks,)
-        One level a block.
     eps : Tensor of shape (n_draws, embedding_dim)
         Standard normal draws.
 
     Examples
     --------
     >>> import torch
-    >>> from sknoprop.networks.latents import CandidateLatents
-    >>> classes = torch.tensor([[2, 0], [1, 2]])  # of two rows
+    >>> from sknoprop.networks.latents import NoisedClasses
     >>> level, eps = torch.tensor([0.5]), torch.zeros(4, 3)
-    >>> z = CandidateLatents(torch.eye(3), classes, classes, level, level, eps)
-    >>> of_classes, of_draws = z.products(torch.ones(1, 3, 8))
+    >>> noised = NoisedClasses(torch.eye(3), level, level, eps)
+    >>> of_classes, of_draws = noised.products(torch.ones(1, 3, 8))
     >>> of_classes.shape, of_draws.shape
     (torch.Size([1, 3, 8]), torch.Size([1, 4, 8]))
     """
 
     weight: Tensor
-    origins: Tensor
-    classes: Tensor
     signal: Tensor
     noise: Tensor
     eps: Tensor
@@ -65,6 +53,29 @@ class CandidateLatents:
         """
         of_classes = self.signal.view(-1, 1, 1) * stacked_product(self.weight, matrix)
         return of_classes, self.noise.view(-1, 1, 1) * stacked_product(self.eps, matrix)
+
+
+class CandidateLatents(NamedTuple):
+    """Of the noised embeddings those of each row's own classes.
+
+    Rows have latents of their own, but what a head makes of one first is linear: a product for
+    each class and one for each draw, which rows add up. Nor does a row want logits of all classes.
+
+    Parameters
+    ----------
+    noised : NoisedClasses
+    origins : Tensor of shape (n_samples, n_origins), int64
+        Classes whose embeddings are noised.
+    classes : Tensor of shape (n_samples, n_candidates), int64
+        Classes whose logits are wanted.
+    first : tuple of Tensor, or None
+        What `Head.first_of_classes` gave; None where latents have to be written out.
+    """
+
+    noised: NoisedClasses
+    origins: Tensor
+    classes: Tensor
+    first: tuple[Tensor, Tensor] | None
 
 
 def rows_of(table: Tensor, index: Tensor) -> Tensor:

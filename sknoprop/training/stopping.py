@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
+from sknoprop.probes import Probes
 from sknoprop.training.batches import LazyInputs
 
 __all__ = ["Stopping", "Validation"]
@@ -58,9 +59,10 @@ class Validation:
         mean : float
         """
         size = rows_at_once(model, len(self.eps))
+        probes = Probes(model, self.eps)
         own = []
         for x, y in zip(self.inputs.split(size), self.y.split(size), strict=True):
-            p = kernel_probabilities(model, model.encoder(x), self.eps)
+            p = kernel_probabilities(model, model.encoder(x), probes)
             own.append(p.gather(-1, y.expand(len(p), -1)[..., None])[..., 0])
         likelihood = torch.cat(own, dim=1)
         both = torch.cat([likelihood, likelihood.mean(0, keepdim=True)])

@@ -1,0 +1,142 @@
+"""Probes: the latents at which blocks are asked for their kernels, and what all rows share there.
+
+They depend on the model and the draws alone. A prediction of many rows takes a few at a time, and
+makes its probes once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+
+from torch import Tensor
+
+from sknoprop.kernels import kernel_latents, latent_shares, shares_of_distances
+from sknoprop.model import NoPropModel
+from sknoprop.networks.latents import CandidateLatents, NoisedClasses
+
+__all__ = ["MIN_LEVELS", "Probe", "Probes", "kernel_levels"]
+
+#: Levels at which the kernels of all blocks together are taken, at least.
+MIN_LEVELS = 10
+
+#: Pairs of classes that are kept, at most: 16 MB in float32.
+MOST_PAIRS = 2**22
+
+
+def kernel_levels(model: NoPropModel) -> Tensor:
+    """Times at which each block's kernel is taken: shape ``(n_blocks, n_levels)``.
+
+    The one level a block owns, or the middles of equal parts of its interval's progress.
+    """
+    if model.variant.single_level:
+        return model.partition.span.start[:, None]
+    return model.partition.midpoints(math.ceil(MIN_LEVELS / model.partition.n_total))
+
+
+class _Classes:
+    """What all levels share."""
+
+    def __init__(self, weight: Tensor, eps: Tensor) -> None:
+        self.weight, self.eps = weight, eps
+
+    @cached_property
+    def apart(self) -> Tensor | None:
+        """Squared distances of all pairs; None where they are too many to keep."""
+        if len(self.weight) ** 2 > MOST_PAIRS:
+            return None
+        # By a product, as all pairs of a thousand classes are many. From where one embedding lies,
+        # as all may be far from zero; and in double precision, as some may be close to each other.
+        own = (self.weight - self.weight[:1]).double()
+        squares = own.square().sum(1)
+        apart = squares[:, None] + squares - 2.0 * own @ own.T
+        return apart.clamp_min_(0.0).to(self.weight.dtype)
+
+    @cached_property
+    def along(self) -> Tensor:
+        """Products of draws and embeddings: ``(n_draws, n_classes)``."""
+        return self.eps @ self.weight.T
+
+
+class Probe:
+    """One level of each block: times `t` of shape ``(n_blocks,)``, and the noised classes there."""
+
+    def __init__(self, model: NoPropModel, t: Tensor, classes: _Classes) -> None:
+        self.model, self.t, self.classes = model, t, classes
+        signal, noise = model.schedule.signal(t), model.schedule.noise(t)
+        self.noised = NoisedClasses(classes.weight, signal, noise, classes.eps)
+
+    def of_classes(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Latents of some classes, and how much they count for each class.
+
+        Returns
+        -------
+        latents : Tensor of shape (n_blocks, 1, n_latents, embedding_dim)
+        shares : Tensor of shape (n_blocks, 1, n_latents, n_classes)
+        """
+        n_classes = len(self.noised.weight)
+        if part.start == 0 and part.stop >= n_classes:
+            return self._of_all_classes
+        return self._of_classes(part)
+
+    @cached_property
+    def _of_all_classes(self) -> tuple[Tensor, Tensor]:
+        return self._of_classes(slice(None))
+
+    def _of_classes(self, part: slice) -> tuple[Tensor, Tensor]:
+        weight, *level = self.noised
+        rows = weight[None]
+        latents = kernel_latents(rows[:, part], *level).flatten(2, 3)
+        return latents, latent_shares(rows[:, part], rows, *level).flatten(2, 3)
+
+    def of_candidates(self, candidates: Tensor, part: slice) -> tuple[CandidateLatents, Tensor]:
+        """Latents of some of each row's candidate classes, and what they count for each of these.
+
+        Returns
+        -------
+        latents : CandidateLatents
+        shares : Tensor of shape (n_blocks, n_samples, n_latents, n_candidates)
+        """
+        origins = candidates[:, part]
+        latents = CandidateLatents(self.noised, origins, candidates, self._first)
+        weight, *level = self.noised
+        if self.classes.apart is None:
+            shares = latent_shares(weight[origins], weight[candidates], *level)
+        else:
+            apart = self.classes.apart[origins[:, :, None], candidates[:, None, :]]
+            along = self.classes.along[:, candidates].transpose(0, 1)
+            signal, noise, _ = level
+            shares = shares_of_distances(apart, along, signal, noise)
+        return latents, shares.flatten(2, 3)
+
+    @cached_property
+    def _first(self) -> tuple[Tensor, Tensor] | None:
+        if not self.model.takes_candidates:
+            return None
+        position = self.model.position(self.t[:, None, None])
+        return self.model.head.first_of_classes(self.noised, position)
+
+
+class Probes:
+    """Probes of all blocks of a model.
+
+    Parameters
+    ----------
+    model : NoPropModel
+        As it is now: a model that is trained on has others.
+    eps : Tensor of shape (n_draws, embedding_dim)
+        Noise shared by all rows, classes and blocks.
+    """
+
+    def __init__(self, model: NoPropModel, eps: Tensor) -> None:
+        self.eps = eps
+        classes = _Classes(model.embedding.weight, eps)
+        self.levels = [Probe(model, t, classes) for t in kernel_levels(model).unbind(1)]
+
+    def __len__(self) -> int:
+        """Number of levels a block."""
+        return len(self.levels)
+
+    def __iter__(self) -> Iterator[Probe]:
+        return iter(self.levels)
