@@ -229,16 +229,21 @@ def stationary_distribution(kernel: Tensor, overwrite_kernel: bool = False) -> T
     >>> stationary_distribution(torch.tensor([[0.75, 0.25], [0.5, 0.5]])).round(decimals=4)
     tensor([0.6667, 0.3333], dtype=torch.float64)
     """
-    # The floor stands for "no connection seen": far below what a float32 softmax resolves, and
-    # large enough for the products below not to underflow.
     m = kernel.double()
-    m = m.clamp_min_(1e-60) if overwrite_kernel else m.clamp_min(1e-60)
+    if m is kernel and not overwrite_kernel:
+        m = m.clone()
+    m.diagonal(dim1=-2, dim2=-1).zero_()
+    # Close to the label all entries are tiny. The floor stands for "no connection seen": far below
+    # what is seen, and large enough for the products below not to underflow.
+    m /= m.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(m.dtype).tiny)
+    m.clamp_min_(1e-60)
     n = m.shape[-1]
     for k in range(n - 1, 0, -1):
         # Censor the chain on states 0 .. k-1: steps through k are made direct.
         leave = m[..., k, :k]
         m[..., :k, k] /= sum_of_classes(leave)[..., None]
-        m[..., :k, :k].addcmul_(m[..., :k, k, None], leave[..., None, :])
+        if k > 1:
+            m[..., :k, :k].addcmul_(m[..., :k, k, None], leave[..., None, :])
     law = torch.ones_like(m[..., 0])
     for k in range(1, n):
         law[..., k] = sum_of_classes(law[..., :k] * m[..., :k, k])

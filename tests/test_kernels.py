@@ -361,6 +361,18 @@ def test_nearly_identity_kernels_keep_relative_accuracy():
         torch.testing.assert_close(law, torch.tensor([0.25, 0.75], dtype=F64))
 
 
+@pytest.mark.parametrize(("log_snr", "n_classes"), [(4.5, 2), (5.5, 2), (5.0, 4), (6.5, 4)])
+def test_an_exact_posterior_close_to_the_label_still_has_its_law(log_snr, n_classes):
+    """Where what leaves a class is 1e-60 and less: only the ratios count."""
+    prior = np.arange(1.0, n_classes + 1) / np.arange(1.0, n_classes + 1).sum()
+    weight = np.eye(4) if n_classes == 4 else [[-1.0], [1.0]]
+    model = ExactModel(prior, weight, CosineSchedule(), times_at(CosineSchedule(), [log_snr]))
+    eps = shared_draws(2, len(weight[0]), torch.Generator().manual_seed(0)).double()
+    flow = class_flows(model, torch.zeros(1, 1, 1, dtype=F64), Probes(model, eps))[0, 0]
+    assert 0.0 < float(flow[0, 1]) < (1e-60 if n_classes == 2 else 1e-30)
+    torch.testing.assert_close(stationary_distribution(flow), model.prior, rtol=1e-6, atol=0)
+
+
 def test_identity_kernel_gives_no_opinion():
     law = stationary_distribution(torch.eye(4, dtype=F64))
     torch.testing.assert_close(law, torch.full((4,), 0.25, dtype=F64))
