@@ -223,9 +223,12 @@ class LabelParameterization(Parameterization):
 class VelocityParameterization(Parameterization):
     """The network gives a velocity in the span of the embeddings.
 
-    ``u_hat`` then need not lie between the embeddings: class probabilities are those of the
-    nearest point that does, in the coordinates of ``u_hat`` with respect to the embeddings
-    (least squares; exact where the embeddings are linearly independent).
+    ``u_hat`` then need not lie between the embeddings. Class probabilities are its barycentric
+    coordinates, ``p W = u_hat`` with ``sum(p) = 1``, moved to the nearest probabilities; of several
+    that give one ``u_hat``, as where no coordinate of an embedding tells two classes apart, they
+    are the most even ones. With ``c`` the mean of the K embeddings and ``+`` the pseudo-inverse::
+
+        p = 1 / K + (u_hat - c) (W - c)^+.
 
     Examples
     --------
@@ -249,7 +252,10 @@ class VelocityParameterization(Parameterization):
 
     def label_and_probabilities(self, logits, z, t, weight, schedule):  # type: ignore[no-untyped-def]
         label = self.label(logits, z, t, weight, schedule)
-        return label, project_to_simplex(product(label, torch.linalg.pinv(weight)))
+        # The rows of W - c sum to nought, and so do the coordinates that its inverse gives.
+        centre = weight.mean(0)
+        coordinates = product(label - centre, torch.linalg.pinv(weight - centre))
+        return label, project_to_simplex(coordinates + 1.0 / len(weight))
 
     def error(self, logits, t, weight, schedule, u, eps):  # type: ignore[no-untyped-def]
         signal_rate, noise_rate = schedule.velocity_coefficients(t)

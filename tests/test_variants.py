@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from sknoprop.parameterizations import (
     PARAMETERIZATIONS,
     LabelParameterization,
+    VelocityParameterization,
     project_to_simplex,
 )
 from sknoprop.partition import Partition
@@ -321,3 +322,40 @@ def test_what_is_computed_ahead_changes_nothing(variant, schedule):
     found = model.losses(inputs, y, draws, None, constants)
     for name in ("blocks", "readout", "prior"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[0.0], [1.0]],
+        [[1.0], [2.0]],
+        [[1.0, 0.0], [0.0, 1.0]],
+        [[1.0, 0.0], [0.0, 1.0], [0.0, 1.4]],
+        [[1.0, 0.0], [0.7, 0.7], [0.0, 1.0]],
+        [[5.0, 0.0, 1.0], [0.0, 7.0, 1.0], [3.0, 3.0, 1.0]],
+    ],
+    ids=str,
+)
+def test_a_velocity_that_says_the_label_says_its_probabilities(rows):
+    """A mean of embeddings has one set of weights, if they are points in general position."""
+    weight = torch.tensor(rows, dtype=F64)
+    given = torch.rand(50, len(rows), generator=torch.Generator().manual_seed(0), dtype=F64)
+    given /= given.sum(1, keepdim=True)
+    t, z = torch.tensor(0.5, dtype=F64), torch.randn(50, weight.shape[1], dtype=F64)
+    # On the straight line u = z + (1 - t) v; v = logits W, solved by least squares.
+    velocity = (given @ weight - z) / (1.0 - t)
+    logits = velocity @ torch.linalg.pinv(weight)
+    if weight.shape[1] <= len(rows):  # any velocity can be said
+        torch.testing.assert_close(logits @ weight, velocity)
+    found = VelocityParameterization().probabilities(logits, z, t, weight, StraightLineSchedule())
+    torch.testing.assert_close(found, given)
+
+
+def test_of_mixtures_with_one_mean_a_velocity_says_the_most_even():
+    weight = torch.tensor([[-1.0], [0.0], [1.0]], dtype=F64)
+    zero, t = torch.zeros(1, dtype=F64), torch.tensor(0.5, dtype=F64)
+    logits = torch.zeros(3, dtype=F64)
+    found = VelocityParameterization().probabilities(
+        logits, zero, t, weight, StraightLineSchedule()
+    )
+    torch.testing.assert_close(found, torch.full((3,), 1 / 3, dtype=F64))
