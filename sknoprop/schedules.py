@@ -161,7 +161,9 @@ class Schedule(nn.Module, ABC):
         -------
         Tensor of shape (...)
         """
-        return self.snr(t) * self.log_snr_derivative(t)
+        snr = self.snr(t)
+        # Where there is no signal at all the slope of its logarithm is infinite.
+        return torch.where(snr == 0.0, 0.0, snr * self.log_snr_derivative(t))
 
 
 class VariancePreservingSchedule(Schedule):
@@ -325,10 +327,6 @@ class StraightLineSchedule(Schedule):
 
     def log_snr_derivative(self, t: Tensor) -> Tensor:
         return 2.0 / (t * (1.0 - t))
-
-    def snr_derivative(self, t: Tensor) -> Tensor:
-        # Written out, since at t = 0 it is a finite 0 where the factors are 0 and infinity.
-        return 2.0 * t / (1.0 - t) ** 3
 
     def clock(self, t: Tensor) -> Tensor:
         return t

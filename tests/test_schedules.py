@@ -197,3 +197,16 @@ def test_own_schedule_needs_its_log_snr_only():
     schedule = LogLinear()
     torch.testing.assert_close(schedule.log_snr_derivative(TIMES), 14.0 + 0 * TIMES)
     torch.testing.assert_close(schedule.snr_derivative(TIMES), 14.0 * schedule.snr(TIMES))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weight_of_no_signal_at_all_is_nought(dtype):
+    """At time 0 the slope of the log is infinite, and the product 0 in the limit."""
+
+    class Straight(VariancePreservingSchedule):
+        def log_snr(self, t):
+            return 2.0 * (t.log() - torch.log1p(-t))
+
+    t = torch.tensor([0.0, 1e-3, 0.5], dtype=dtype)
+    expected = 2.0 * t / (1.0 - t) ** 3
+    torch.testing.assert_close(Straight().snr_derivative(t), expected)
