@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any, cast
 
 import numpy as np
@@ -37,7 +38,7 @@ from sknoprop.partition import Partition
 from sknoprop.readouts import READOUTS
 from sknoprop.schedules import SCHEDULES, Schedule
 from sknoprop.training.seeds import Seeds
-from sknoprop.variants import VARIANTS
+from sknoprop.variants import VARIANTS, Variant
 
 __all__ = ["Encoding", "assemble_model", "build_model"]
 
@@ -88,18 +89,27 @@ def build_model(
     check_schedule(schedule, DTYPES[params["dtype"]])
     encoding = _encoding(params, X)
     embedding = _embedding(params, encoding, X, y, n_classes, seeds)
-    cut = params["partition"] if params["partition"] != "auto" else variant.partition
-    if cut == "uniform":
-        partition = Partition.uniform(params["n_blocks"], variant.horizon(schedule))
+    n_blocks, horizon = params["n_blocks"], variant.horizon(schedule)
+    if _cut(params, variant, schedule) == "uniform":
+        partition = Partition.uniform(n_blocks, horizon)
     else:
-        partition = Partition.by_information(
-            params["n_blocks"], schedule, embedding.weight.detach(), prior
-        )
+        weight = embedding.weight.detach()
+        partition = Partition.by_information(n_blocks, schedule, weight, prior, horizon)
     generators = seeds.block_generators("init", params["n_blocks"])
     example = torch.as_tensor(np.array(X[np.arange(2) % len(X)]))
     return assemble_model(
         params, schedule, encoding, embedding, prior, partition, generators, example=example
     )
+
+
+def _cut(params: dict[str, Any], variant: Variant, schedule: Schedule) -> str:
+    """How time is cut into blocks: the variant's way, where it fits embedding and schedule."""
+    if params["partition"] != "auto":
+        return str(params["partition"])
+    if schedule.trainable:  # information would be that before training
+        return "uniform"
+    unit_rows = isinstance(params["embedding"], str) and params["embedding"] != "prototype"
+    return variant.partition if unit_rows else "information"
 
 
 def _encoding(params: dict[str, Any], X: np.ndarray | LazyRows) -> Encoding:
@@ -220,9 +230,9 @@ def _embedding(
 ) -> ClassEmbedding:
     choice = params["embedding"]
     if not isinstance(choice, str):
-        return fixed_embedding(
-            torch.tensor(check_embedding_array(choice, n_classes, DTYPES[params["dtype"]]))
-        )
+        array = check_embedding_array(choice, n_classes, DTYPES[params["dtype"]])
+        _warn_of_mixtures(array)
+        return fixed_embedding(torch.tensor(array))
     if choice == "one-hot":
         return one_hot_embedding(n_classes)
     if choice == "learned":
@@ -244,7 +254,29 @@ def _embedding(
         if standard is None:
             standard = torch.empty(len(some), part.shape[1], dtype=torch.float32)
         standard[start : start + size] = part
-    return prototype_embedding(cast(Tensor, standard), torch.as_tensor(y[some]), n_classes)
+    embedding = prototype_embedding(cast(Tensor, standard), torch.as_tensor(y[some]), n_classes)
+    if len(embedding.weight.detach().unique(dim=0)) < n_classes:
+        raise ValueError(
+            "embedding='prototype' starts with an example of each class, and nothing tells classes "
+            "with equal ones apart. Got equal examples of some classes; use embedding='learned'."
+        )
+    return embedding
+
+
+def _warn_of_mixtures(rows: np.ndarray) -> None:
+    """Of rows whose mean, which is what blocks learn, may be that of several mixtures of them."""
+    least = len(rows) - 1
+    apart = rows.astype(np.float64) - rows.mean(0, dtype=np.float64)
+    rounding = len(rows) * np.finfo(rows.dtype).eps
+    rank = np.linalg.matrix_rank(apart, tol=rounding * np.linalg.norm(apart))
+    if rank < least:
+        warnings.warn(
+            f"The 'embedding' parameter of NoPropClassifier has {len(rows)} rows that span {rank} "
+            f"dimension(s) about their mean. Class probabilities are determined by {least} only: "
+            "with fewer, doubt between some classes looks like another class.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _cast(model: NoPropModel, dtype: torch.dtype) -> None:

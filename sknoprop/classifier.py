@@ -120,9 +120,10 @@ default="auto"
 
     partition : {"auto", "uniform", "information"}, default="auto"
         How time is cut into blocks, see `sknoprop.partition`: evenly, or so that each block has
-        the same amount of label information to recover. "auto" is "uniform" for "dt", whose
-        schedule is its grid, and "information" for "ct" and "fm". With a learned schedule the
-        information is that before training, which moves it little.
+        the same amount of label information to recover (with a learned schedule as it is before
+        training). "auto" is "information" for "ct" and "fm" and where embeddings may have any
+        length (prototypes, an array), and "uniform" for "dt" with others, whose schedule is its
+        grid, and with a learned schedule, which training moves away from any such cut.
 
     embedding : {"one-hot", "learned", "prototype"} or array-like of shape \
 (n_classes, embedding_dim), default="one-hot"

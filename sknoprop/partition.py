@@ -177,7 +177,12 @@ class Partition(nn.Module):
 
     @classmethod
     def by_information(
-        cls, n_blocks: int, schedule: Schedule, weight: Tensor, prior: Tensor
+        cls,
+        n_blocks: int,
+        schedule: Schedule,
+        weight: Tensor,
+        prior: Tensor,
+        horizon: float = 1.0,
     ) -> Partition:
         """Intervals with equal shares of label information.
 
@@ -190,6 +195,8 @@ class Partition(nn.Module):
             Class embeddings.
         prior : Tensor of shape (n_classes,)
             Class probabilities.
+        horizon : float, default=1.0
+            Where the path ends, beyond which no block goes.
 
         Returns
         -------
@@ -206,7 +213,7 @@ class Partition(nn.Module):
         tensor([0.0000, 0.5000, 0.6000, 0.7000, 0.9000])
         """
         n_levels = N_LEVELS if len(prior) <= MANY_CLASSES else N_LEVELS // 4
-        grid = torch.linspace(0.0, 1.0, n_levels + 1, dtype=torch.float64)
+        grid = torch.linspace(0.0, horizon, n_levels + 1, dtype=torch.float64)
         with torch.no_grad():
             root_snr = (0.5 * copy.deepcopy(schedule).double().log_snr(grid)).exp()
         inner = slice(0, -1) if not torch.isfinite(root_snr[-1]) else slice(None)

@@ -194,7 +194,10 @@ def _latents(
     denoise: _Denoiser, sampler: Sampler, times: Tensor, noise: Tensor
 ) -> tuple[Tensor, Iterator[Tensor]]:
     """The first latent of each trajectory, and the latents after each step."""
-    start = noise[0].expand(denoise.features.shape[1], -1, -1)
+    # Of the variance that latents there have, those of embeddings of unit variance: one, where the
+    # path preserves it.
+    first = denoise.schedule.noise(times[0]) ** 2 + denoise.schedule.signal(times[0]) ** 2
+    start = (first.sqrt() * noise[0]).expand(denoise.features.shape[1], -1, -1)
     steps = noise[1:] if sampler.stochastic else None
     return start, integrate(sampler, denoise, denoise.schedule, start, times, steps)
 

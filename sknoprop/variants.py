@@ -80,8 +80,9 @@ class Levels:
 def prior_divergence(schedule: Schedule, u: Tensor) -> Tensor:
     """Divergence of the first latent from pure noise, ``KL(q(z_0 | y) || N(0, I))``.
 
-    With a fixed embedding and schedule a constant near zero; with learned ones, what keeps the
-    embedding from growing without bound.
+    With a fixed embedding and schedule a constant near zero. In the size of a learned embedding it
+    grows with the square of the signal at ``t = 0``: not at all on the straight line, and hardly
+    with schedules that start from next to no signal.
 
     Parameters
     ----------

@@ -198,7 +198,7 @@ FOREIGN = {
     "_weights": {"numpy", "sklearn"},
     "_data": {"numpy", "sklearn"},
     "datasets": {"numpy", "os", "sklearn", "torch", "torchvision"},
-    "building": {"numpy", "torch"},
+    "building": {"numpy", "torch", "warnings"},
     "fitting": {"joblib", "numpy", "sklearn", "torch", "warnings"},
     "parallel": {
         *("joblib", "numpy", "os", "skorch", "sys", "threading", "torch", "tqdm", "warnings"),

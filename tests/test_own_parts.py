@@ -315,3 +315,65 @@ def test_indices_of_lazy_images_may_be_a_mask():
     for wrong in ([1.9], [6], [-7], odd[:5], [[1]], ["a"]):
         with pytest.raises(ValueError, match="indices of LazyImages must be ints below 6"):
             LazyImages(items, wrong)
+
+
+class Exploding(Schedule):
+    """A path that does not preserve variance: all of the label at all times, and less noise."""
+
+    def noise(self, t):
+        return 10.0 * 0.002**t
+
+    def signal(self, t):
+        return torch.ones_like(t)
+
+    def log_snr(self, t):
+        return -2.0 * self.noise(t).log()
+
+    def clock(self, t):
+        return 10.0 - self.noise(t)
+
+    def velocity_coefficients(self, t):
+        return torch.zeros_like(t), -torch.ones_like(t)
+
+
+@pytest.mark.parametrize("variant", ["ct", "fm"])
+def test_trajectories_start_from_as_much_noise_as_the_path_has(variant):
+    """Class frequencies of rows that are all alike, by where trajectories end."""
+    X, y = np.zeros((300, 2)), np.repeat([0, 1], [90, 210])
+    clf = NoPropClassifier(
+        variant,
+        schedule=Exploding(),
+        embedding=np.array([[-1.0], [1.0]]),
+        hidden_layer_sizes=(32,),
+        inference="trajectory",
+        readout="nearest",
+        n_draws=400,
+        random_state=0,
+    ).fit(X, y)
+    steps = clf.predict_trajectory(X[:1])
+    assert 9.0 < steps.latents[0].std() < 11.0
+    assert clf.predict_proba(X[:1])[0, 0] == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dimensions"),
+    [([[-1.0], [0.0], [1.0]], 1), ([[0.0, 1.0], [1.0, 2.0], [3.0, 4.0]], 1)],
+    ids=str,
+)
+def test_embeddings_that_do_not_determine_probabilities_are_warned_of(rows, dimensions):
+    X, y = toy_data(60)
+    message = rf"3 rows that span {dimensions} dimension.*determined by 2 only"
+    with pytest.warns(UserWarning, match=message):
+        NoPropClassifier(embedding=rows, **SMALL).fit(X, y)
+
+
+@pytest.mark.parametrize("rows", [np.eye(3), [[0.0, 0.0], [1.0, 0.0], [1.0, 1e-3]]], ids=str)
+def test_others_are_not(rows, recwarn):
+    NoPropClassifier(embedding=rows, **SMALL).fit(*toy_data(60))
+    assert not [w for w in recwarn if w.category is UserWarning]
+
+
+def test_equal_prototypes_are_refused(untrained):
+    X, y = np.repeat([[0.0, 1.0], [1.0, 0.0]], 30, axis=0), np.arange(60) % 2
+    with pytest.raises(ValueError, match="equal examples of some classes"):
+        NoPropClassifier(embedding="prototype", **SMALL).fit(X, y)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from sknoprop import NoPropClassifier
 from sknoprop.partition import NEGLIGIBLE, Partition, interpolate, label_information
 from sknoprop.schedules import SCHEDULES, StraightLineSchedule
+from tests.models import toy_data
 
 F64 = torch.float64
 
@@ -103,6 +105,26 @@ def test_blocks_get_equal_information_whatever_the_embedding_scale(name, scale):
     )
 
 
+@pytest.mark.parametrize("scale", [1e-6, 0.01, 0.05, 1.0])
+@pytest.mark.parametrize("variant", ["dt", "ct"])
+def test_no_block_goes_beyond_the_end_of_the_path(variant, scale):
+    """The straight path is infinitely clear at time 1; these variants end it before."""
+    clf = NoPropClassifier(
+        variant,
+        schedule="straight",
+        partition="information",
+        embedding=scale * np.eye(3),
+        max_iter=1,
+        random_state=0,
+    ).fit(*toy_data(60))
+    model = clf.blocks_
+    assert (model.partition.edges.diff() > 0).all()
+    assert float(model.partition.edges[-1]) <= model.path.horizon < 1.0
+    assert (model.scale() > 0).all()
+    times = clf.predict_trajectory(toy_data(60)[0][:3]).times
+    assert (np.diff(times) > 0).all()
+
+
 def test_uniform_cut():
     partition = Partition.uniform(4)
     torch.testing.assert_close(partition.edges, torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
@@ -178,3 +200,25 @@ def test_with_many_classes_fewer_levels_cut_alike(name, monkeypatch):
     exact = Partition.by_information(10, *given).edges
     assert 0.0 < moved < (fine - exact).abs().max()
     assert moved < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("params", "even"),
+    [
+        ({}, True),
+        ({"embedding": "learned"}, True),
+        ({"embedding": "prototype"}, False),
+        ({"embedding": 50.0 * np.eye(3)}, False),
+        ({"variant": "ct"}, False),
+        ({"variant": "fm"}, False),
+        ({"variant": "ct", "schedule": "learned"}, True),
+        ({"variant": "ct", "schedule": "learned", "partition": "information"}, False),
+        ({"embedding": "prototype", "partition": "uniform"}, True),
+    ],
+    ids=str,
+)
+def test_the_cut_that_goes_with_other_choices(params, even):
+    """By information where rows may have any length; evenly where training moves the schedule."""
+    clf = NoPropClassifier(**params, n_blocks=4, max_iter=1, random_state=0).fit(*toy_data(60))
+    lengths = clf.blocks_.partition.span.length
+    assert bool(torch.allclose(lengths, torch.full((4,), 0.25))) == even
