@@ -2,13 +2,16 @@
 
     python benchmarks/temperature.py                    # made data and scikit-learn's
     python benchmarks/temperature.py --data FOLDER      # and the tables of tables.py, ten minutes
+    python benchmarks/temperature.py --data FOLDER --shared     # what blocks share, twenty minutes
     python benchmarks/temperature.py --report           # print what was measured
 
 Blocks leave rows out, which show the temperature of a block *alone*; that of their mean is carried
 on from it without labels (`sknoprop.calibration.temperature_ratio`). Here both are set beside the
 likeliest ones by labels of three test folds, and log losses at each: without a temperature, at that
 of blocks alone, at that of the mean, and at the best one, which only test labels know. "fm" with
-its defaults. Writes ``benchmarks/results/temperature.json``.
+its defaults. With ``--shared`` those of models whose blocks share an embedding or a schedule, which
+has seen all rows, whichever block leaves them out; on the smaller tables. Writes
+``benchmarks/results/temperature.json``.
 """
 
 import argparse
@@ -41,6 +44,17 @@ MADE = {
     "made, 3 classes, few rows": (300, 5, 3, 0.1, 5),
 }
 
+#: Models whose blocks share something that is trained.
+SHARED = {
+    "dt, learned embedding": {"variant": "dt", "embedding": "learned"},
+    "dt, prototypes": {"variant": "dt", "embedding": "prototype"},
+    "fm, learned embedding": {"variant": "fm", "embedding": "learned"},
+    "ct, learned schedule": {"variant": "ct", "schedule": "learned"},
+}
+
+#: The smaller tables: of those with at most so many rows.
+FEW_ROWS = 2_000
+
 
 def data(name, folder):
     """Features, labels and number of blocks."""
@@ -66,7 +80,7 @@ def likeliest(losses):
     return math.exp(found.x)
 
 
-def fold(X, y, n_blocks, train, test, seed):
+def fold(X, y, params, train, test, seed):
     if hasattr(X, "iloc"):
         scale = preprocessing(X).fit(X.iloc[train])
         X_train, X_test = scale.transform(X.iloc[train]), scale.transform(X.iloc[test])
@@ -80,7 +94,7 @@ def fold(X, y, n_blocks, train, test, seed):
 
     calibrate_mean = sknoprop.fitting.calibrate_mean
     with mock.patch("sknoprop.fitting.calibrate_mean", spy):
-        clf = NoPropClassifier("fm", n_blocks=n_blocks, random_state=seed).fit(X_train, y[train])
+        clf = NoPropClassifier(**params, random_state=seed).fit(X_train, y[train])
     clf.blocks_.temperature.fill_(1.0)
     p = clf.predict_block_proba(X_test)
 
@@ -101,23 +115,33 @@ def fold(X, y, n_blocks, train, test, seed):
     }
 
 
-def main(folder):
+def main(folder, shared):
     torch.set_num_threads(1)
     records = []
-    names = [*MADE, *(t for t in TABLES if folder or TABLES[t] is None)]
+    names = [t for t in TABLES if folder or TABLES[t] is None]
     with threadpool_limits(1):
-        for name in names:
+        for name in names if shared else [*MADE, *names]:
             X, y, n_blocks = data(name, folder)
-            folds = StratifiedKFold(3, shuffle=True, random_state=0).split(X, y)
-            found = [fold(X, y, n_blocks, *rows, seed) for seed, rows in enumerate(folds)]
-            records.append({"data": name, "folds": found})
-            print(line(records[-1]), flush=True)
+            cases = SHARED if shared else {None: {"variant": "fm", "n_blocks": n_blocks}}
+            if shared and len(y) > FEW_ROWS:
+                continue
+            for case, params in cases.items():
+                folds = StratifiedKFold(3, shuffle=True, random_state=0).split(X, y)
+                found = [fold(X, y, params, *rows, seed) for seed, rows in enumerate(folds)]
+                records.append({"data": name, "folds": found} | ({"case": case} if case else {}))
+                print(line(records[-1]), flush=True)
     where = {
         "machine": platform.machine(),
         "torch": torch.__version__,
         "sknoprop": __version__,
     }
-    RESULTS.write_text(json.dumps({"where": where, "records": records}, indent=1) + "\n")
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found = (
+        {"where_shared": where, "shared": records}
+        if shared
+        else {"where": where, "records": records}
+    )
+    RESULTS.write_text(json.dumps(known | found, indent=1) + "\n")
 
 
 def line(record):
@@ -126,14 +150,22 @@ def line(record):
         f"{mean[k]:.2f}" for k in ("alone", "alone_by_labels", "mean", "mean_by_labels")
     )
     losses = " | ".join(f"{mean[f'loss_{k}']:.4f}" for k in ("without", "alone", "mean", "best"))
-    return f"| {record['data']} | {temperatures} | {losses} |"
+    data = ", ".join([record["data"], *([record["case"]] if "case" in record else [])])
+    return f"| {data} | {temperatures} | {losses} |"
 
 
 def report():
+    found = json.loads(RESULTS.read_text())
+    print_table(found["records"])
+    for case in SHARED if "shared" in found else ():
+        print(f"\n{case}:\n")
+        print_table([record for record in found["shared"] if record["case"] == case])
+
+
+def print_table(records):
     print("| | a block's T | by test labels | the mean's T | by test labels |", end="")
     print(" log loss, T = 1 | a block's T | the mean's T | the best T |")
     print("|---" * 9 + "|")
-    records = json.loads(RESULTS.read_text())["records"]
     for record in records:
         print(line(record))
     ratios = [
@@ -153,8 +185,11 @@ def report():
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="folder of the tables that scikit-learn does not ship")
+    parser.add_argument(
+        "--shared", action="store_true", help="embeddings and schedules that are learned"
+    )
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     if not arguments.report:
-        main(arguments.data)
+        main(arguments.data, arguments.shared)
     report()

@@ -29,8 +29,6 @@ def rows_left_out(
     Where training goes on only what was left out before has not been learnt yet: if that were
     other rows, or none, nothing is left out.
     """
-    if model.shares_parameters:  # what blocks share has seen all rows
-        return None
     random = Seeds(seeds.entropy).numpy("left out")
     weight = None if rows.sample_weight is None else rows.sample_weight.double().cpu().numpy()
     left_out = leave_out(rows.y.cpu().numpy(), weight, model.n_blocks, random)

@@ -266,9 +266,9 @@ default="auto"
         there are any, else each block leaves out some of its own (at most one row in ten, and
         2,000 by all of them; classes with fewer than five rows and heavy rows are spared), which
         costs hardly any time or accuracy, as every row is learnt by the other blocks. Not
-        done for one block, under 50 rows, for trajectories, and where blocks share a learned
-        embedding or schedule. Training that goes on (`warm_start`, `partial_fit`) keeps the
-        temperature unless the same rows are left out, or given for validation, as before.
+        done for one block, under 50 rows and for trajectories. Training that goes on
+        (`warm_start`, `partial_fit`) keeps the temperature unless the same rows are left out, or
+        given for validation, as before.
 
     early_stopping : bool, default=False
         Whether to hold out some rows (or take `X_val`) and keep of each block the weights with

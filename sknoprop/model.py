@@ -275,7 +275,7 @@ class NoPropModel(nn.Module):
             guess = self.parameterization.label(logits, z, at, weight, self.schedule)
             log_p = torch.log_softmax(self.readout(guess, weight), -1)
             miss = -log_p.gather(-1, y.view(1, -1, 1, 1).expand(*log_p.shape[:-1], 1))
-            miss = mean_over_rows(miss.squeeze(-1), sample_weight)
+            miss = mean_over_rows(miss.squeeze(-1), of_rows)
             blocks = blocks + self.partition.span.length * miss
         prior = zero
         if self.shares_parameters:

@@ -27,7 +27,7 @@ from sknoprop.inference import kernel_probabilities
 from sknoprop.probes import Probes
 from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
 from sknoprop.training.seeds import Seeds
-from tests.models import toy_data, toy_model
+from tests.models import toy_data, toy_draws, toy_model
 
 F64 = torch.float64
 SMALL = {"n_blocks": 3, "hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
@@ -378,8 +378,6 @@ def test_validation_rows_are_taken_where_there_are_any():
     [
         {"calibrate": False},
         {"n_blocks": 1},
-        {"embedding": "learned"},
-        {"variant": "ct", "schedule": "learned"},
         {"inference": "trajectory"},
         paper_parameters("dt") | {"max_iter": 1},
     ],
@@ -390,6 +388,40 @@ def test_without_rows_to_find_it_by_it_is_one(options):
     clf = NoPropClassifier(**(SMALL | options)).fit(X, y)
     assert clf.temperature_ == 1.0
     assert NoPropClassifier(**SMALL).partial_fit(X, y, [False, True]).temperature_ == 1.0
+
+
+SHARED = [
+    {"embedding": "learned"},
+    {"embedding": "prototype"},
+    {"variant": "fm", "embedding": "learned"},
+    {"variant": "ct", "schedule": "learned"},
+]
+
+
+@pytest.mark.parametrize("options", SHARED, ids=str)
+def test_blocks_that_share_an_embedding_or_a_schedule_leave_rows_out_too(options):
+    """What they share knows the rows left out, but cannot tell one from another of its class."""
+    X, y = load_wine(return_X_y=True)
+    params = SMALL | options | {"max_iter": 20}
+    clf = NoPropClassifier(**params).fit(X[::2], y[::2])
+    assert clf.temperature_ < 0.9
+    at_one = NoPropClassifier(**params, calibrate=False).fit(X[::2], y[::2])
+    found, before = (log_loss(y[1::2], c.predict_proba(X[1::2])) for c in (clf, at_one))
+    assert found < before
+
+
+@pytest.mark.parametrize("options", SHARED, ids=str)
+def test_of_blocks_that_share_each_loss_is_of_the_rows_it_learns(options):
+    model, inputs, y = toy_model(n_blocks=2, **options)
+    weights = torch.ones(2, len(y), dtype=F64)
+    weights[0, :10] = 0.0
+    draws = toy_draws(model, len(y))
+    losses = model.losses(inputs, y, draws, None, None, weights).blocks
+    other = inputs.clone()
+    other[:10] += 1.0
+    changed = model.losses(other, y, draws, None, None, weights).blocks
+    assert losses[0] == changed[0]
+    assert losses[1] != changed[1]
 
 
 def test_a_warm_start_leaves_out_the_same_rows_and_finds_it_anew():

@@ -150,7 +150,6 @@ def test_and_not_where_rows_say_little(variant):
     [
         {"calibrate": False},
         {"inference": "trajectory"},
-        {"embedding": "learned"},
         {"n_blocks": 1},
         {"max_iter": 38},
     ],
