@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -755,6 +756,9 @@ default="auto"
         >>> proba.shape, bool((abs(proba.sum(axis=1) - 1) < 1e-6).all())
         ((150, 3), True)
         """
+        if self.inference == "kernel":
+            estimates = self.predict_block_proba(X)
+            return _sum_of(estimates) / len(estimates)
         *_, last = self.staged_predict_proba(X)
         return last
 
@@ -813,15 +817,13 @@ default="auto"
         >>> [proba.shape for proba in clf.staged_predict_proba(X)]
         [(150, 3), (150, 3), (150, 3)]
         """
-        if self.inference == "kernel":
-            estimates = self.predict_block_proba(X)
-            counts = np.arange(1, len(estimates) + 1)[:, None, None]
-            stages = np.cumsum(estimates, axis=0) / counts
-        else:
-            stages = self._trajectories(self._check(X))
         # All stages are computed together, when the first is asked for; not before that are data
         # and parameters checked.
-        yield from stages
+        if self.inference == "kernel":
+            sums = accumulate(self.predict_block_proba(X))
+            yield from (total / number for number, total in enumerate(sums, 1))
+        else:
+            yield from self._trajectories(self._check(X))
 
     def predict_block_proba(self, X):
         """Each block's own estimate of the class probabilities.
@@ -912,7 +914,7 @@ default="auto"
         # or on whether there is but one (numpy).
         estimates = self.predict_block_proba(X)
         n = len(estimates)
-        of_mean = _shannon_entropies(sum(estimates) / n)
+        of_mean = _shannon_entropies(_sum_of(estimates) / n)
         return np.maximum(of_mean - sum(map(_shannon_entropies, estimates)) / n, 0.0)
 
     def predict_trajectory(self, X):
@@ -1166,6 +1168,14 @@ def _numbers(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
         unknown = labels[found < 0]
         raise ValueError(f"{name} must have labels among {classes}. Got also {unknown}.")
     return found[inverse]
+
+
+def _sum_of(estimates: np.ndarray) -> np.ndarray:
+    """One after another, which is one order for all rows and any number of them."""
+    total = estimates[0].copy()
+    for other in estimates[1:]:
+        total += other
+    return total
 
 
 def _shannon_entropies(p: np.ndarray) -> np.ndarray:

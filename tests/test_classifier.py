@@ -500,7 +500,7 @@ def test_embedding_is_reported(iris):
     X, y = iris
     given = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     np.testing.assert_allclose(small(embedding=given).fit(X, y).embedding_, given)
-    close = [[0.1], [0.1 + 1e-12], [1.0]]
+    close = [[0.1, 0.0], [0.1 + 1e-12, 0.0], [1.0, 1.0]]
     double = small(embedding=close, dtype="float64", max_iter=1).fit(X, y)
     np.testing.assert_array_equal(double.embedding_, close)
     learned = small(embedding="learned", embedding_dim=5).fit(X, y).embedding_
