@@ -122,7 +122,7 @@ def main(folder):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="folder of the tables; without it the four of scikit-learn")
+    parser.add_argument("--data", help="folder of tables, see benchmarks/tables.py --help")
     parser.add_argument("--report", action="store_true", help="print what was measured")
     arguments = parser.parse_args()
     if not arguments.report:

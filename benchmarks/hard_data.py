@@ -185,7 +185,7 @@ def report(records):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="folder of the tables scikit-learn does not ship")
+    parser.add_argument("--data", help="folder of tables, see benchmarks/tables.py --help")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     if not arguments.report:

@@ -146,18 +146,16 @@ def report():
     print("|---|---|---|---|---|---|")
     for n_classes in dict.fromkeys(r["classes"] for r in found["tables"]):
         own = [r for r in found["tables"] if r["classes"] == n_classes]
-        mlp = own[0]
-        print(
-            f"| {n_classes} | MLPClassifier | {mlp['mlp_cpu_s']:.2f} | 1 | | "
-            f"{mlp['mlp_log_loss']:.3f} |"
-        )
+        # One number to compare with: its readings, one beside each case, differ by far more than
+        # what is compared.
+        mlp = float(np.mean([r["mlp_cpu_s"] for r in own]))
+        print(f"| {n_classes} | MLPClassifier | {mlp:.2f} | 1 | | {own[0]['mlp_log_loss']:.3f} |")
         for r in own:
             alone = r["products_cpu_s"]
             ratio = f"{r['cpu_s'] / alone:.2f}" if alone else ""
             print(
                 f"| {n_classes} | {r['case']} | {r['cpu_s']:.2f} | "
-                f"{r['cpu_s'] / r['mlp_cpu_s']:.1f} | "
-                f"{ratio} | {r['log_loss']:.3f} |"
+                f"{r['cpu_s'] / mlp:.1f} | {ratio} | {r['log_loss']:.3f} |"
             )
     if "images" in found:
         r = found["images"]

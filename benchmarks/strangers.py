@@ -5,7 +5,7 @@
 
 One class of a table is kept from training, for each class in turn, and models are asked about
 rows of all. For each measure of doubt the chance that a row of the unknown class has more of it
-than one of the others (area under the ROC curve; 0.5 is none the wiser):
+than one of the others (area under the ROC curve; 0.5 is no better than chance):
 
 * *entropy* of the class probabilities;
 * *disagreement* of the blocks, or of a twin's networks: by how much that entropy exceeds the mean
@@ -87,7 +87,7 @@ def report(records):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="folder of the tables scikit-learn does not ship")
+    parser.add_argument("--data", help="folder of tables, see benchmarks/tables.py --help")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     if not arguments.report:

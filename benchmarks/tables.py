@@ -341,7 +341,11 @@ def names(allowed):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    files = ", ".join(entry[0] for entry in TABLES.values() if entry is not None)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog=f"The folder has comma-separated files with the label last: {files}.",
+    )
     parser.add_argument("--data", help="folder of the eleven tables scikit-learn does not ship")
     parser.add_argument("--tables", type=names(TABLES), default=list(TABLES))
     parser.add_argument("--models", type=names(MODELS), default=list(MODELS))

@@ -184,7 +184,7 @@ def print_table(records):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="folder of the tables that scikit-learn does not ship")
+    parser.add_argument("--data", help="folder of tables, see benchmarks/tables.py --help")
     parser.add_argument(
         "--shared", action="store_true", help="embeddings and schedules that are learned"
     )

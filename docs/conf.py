@@ -68,7 +68,7 @@ numpydoc_validation_checks = {
 numpydoc_validation_exclude = {
     r"\.set_\w+_request$",
     # Classes without a constructor of their own; methods are checked.
-    r"\.(BlockNet|Readout|Schedule|StraightLineSchedule|VariancePreservingSchedule)$",
+    r"\.(BlockNet|Readout|Schedule|StraightLineSchedule|Trajectories|VariancePreservingSchedule)$",
 }
 numpydoc_validation_overrides = {
     "PR02": r"^Read a classifier;",  # its `cls` is taken for that of a class method
@@ -91,7 +91,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_signature": False,
     "min_reported_time": 0,
-    "parallel": 2,
+    "parallel": False,  # some print seconds, which another one beside them would change
     "plot_gallery": True,
 }
 

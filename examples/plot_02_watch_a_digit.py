@@ -94,7 +94,8 @@ plt.show()
 
 # %%
 # Jumps at 0.2, 0.4, 0.6 and 0.8 are changes of block: each has learnt alone, and a doubtful digit
-# is where they differ.
+# is where they differ. The last point, at ``t = 1``, is no block's: no block owns that time, and
+# what is drawn is a read-out of the last latent alone, which does not see the digit.
 #
 # Trajectories are the paper's inference and good to look at. What class probabilities they give, by
 # the paper's way to read them and by the default's, stands beside the class kernels in

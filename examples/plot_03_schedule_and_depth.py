@@ -2,8 +2,8 @@
 Which schedule, and how many blocks?
 ====================================
 
-Schedule and depth are parameters like any other: `GridSearchCV` tries them. This also shows how
-little the answer matters where data are few and clean, and how to see why.
+Schedule and number of blocks are parameters like any other: `GridSearchCV` tries them. This also
+shows how little the answer matters where data are few and clean, and how to see why.
 """
 
 import matplotlib.pyplot as plt
@@ -52,8 +52,8 @@ search.fit(X_train, y_train)
 print("chosen:", search.best_params_)
 print(f"log loss in cross-validation: {-search.best_score_:.3f}")
 
-depths = search.param_grid["n_blocks"]
-losses = -search.cv_results_["mean_test_score"].reshape(len(depths), -1)
+numbers = search.param_grid["n_blocks"]
+losses = -search.cv_results_["mean_test_score"].reshape(len(numbers), -1)
 # Folds differ more than settings do; how much a setting differs from another *within* a fold is
 # what counts.
 folds = -np.stack([search.cv_results_[f"split{k}_test_score"] for k in range(3)])
@@ -62,7 +62,7 @@ spread = (folds - folds.mean(axis=1, keepdims=True)).std(axis=0, ddof=1).reshape
 fig, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
 for k, name in enumerate(search.param_grid["schedule"]):
     ax.errorbar(
-        np.arange(len(depths)) + 0.06 * (k - 1),
+        np.arange(len(numbers)) + 0.06 * (k - 1),
         losses[:, k],
         spread[:, k] / np.sqrt(3),
         color=("#0072B2", "#D55E00", "#009E73")[k],
@@ -70,7 +70,7 @@ for k, name in enumerate(search.param_grid["schedule"]):
         capsize=3,
         label=name,
     )
-ax.set_xticks(range(len(depths)), depths)
+ax.set_xticks(range(len(numbers)), numbers)
 ax.set(xlabel="blocks", ylabel="log loss in cross-validation")
 ax.set_title("Wine (bars: standard error over folds)", fontsize="medium")
 ax.legend(title="schedule")
@@ -79,19 +79,22 @@ plt.show()
 # %%
 # Where bars overlap, the choice is within the noise of three folds. A single block is the model to
 # beat: in discrete time its only level is pure noise, so it is a plain network that sees the input
-# and nothing else.
+# and nothing else. It differs in two more ways, so this does not compare numbers of blocks alone. A
+# single block leaves out no rows, so it has no temperature, and no further cycles of training can
+# follow its first one. Three and nine blocks have a temperature, and train for further cycles where
+# that pays.
 #
-# Why does depth do what it does here?
-# ------------------------------------
+# Why do more blocks do what they do here?
+# ----------------------------------------
 #
-# The deepest model on the test rows: the blue line is the prediction after each block, the other
-# one each block on its own. If one block did all the work, the other diamonds would be at the log
-# loss of guessing. All blocks see the input, and on clean data such as these each of them finds
-# the classes by itself; depth has little to add but its cost. Where labels are noisy, averaging
-# over blocks is worth more.
+# The model of nine blocks on the test rows: the blue line is the prediction after each block, the
+# other one each block on its own. If one block did all the work, the other diamonds would be at the
+# log loss of guessing. All blocks see the input, and on clean data such as these each of them finds
+# the classes by itself; more of them have little to add but their cost. Where labels are noisy,
+# averaging over blocks is worth more.
 
-deep = NoPropClassifier("dt", n_blocks=9, hidden_layer_sizes=64, random_state=0)
-display = BlockScoreDisplay.from_estimator(deep.fit(X_train, y_train), X_test, y_test).plot()
+nine = NoPropClassifier("dt", n_blocks=9, hidden_layer_sizes=64, random_state=0)
+display = BlockScoreDisplay.from_estimator(nine.fit(X_train, y_train), X_test, y_test).plot()
 guessing = log_loss(y_test, np.tile(np.bincount(y_train) / len(y_train), (len(y_test), 1)))
 display.ax_.set_title(f"{len(y_test)} test rows (guessing: {guessing:.2f})", fontsize="medium")
 print(display.frame().round(3).to_string(index=False))

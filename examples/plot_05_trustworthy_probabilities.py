@@ -125,7 +125,7 @@ draw(["NoProp, dt", "MLPClassifier", "five MLPClassifiers"])
 # smaller calibration error. NoProp has a temperature for what is left: each block leaves out rows
 # of its own, which show how sure to be (``calibrate``). Where inputs do not decide, plain networks
 # that are trained until they fit their training rows are far too sure, and averaging them hardly
-# mends it. (All models are as they come; early stopping or a larger ``alpha`` would help the plain
+# mends it. (All models have their defaults; early stopping or a larger ``alpha`` would help plain
 # ones.) Log loss, which punishes both being wrong and being wrongly sure, is the number to compare.
 #
 # Variant against variant

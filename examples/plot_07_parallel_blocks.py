@@ -11,8 +11,10 @@ import os
 import time
 from operator import itemgetter
 
+import joblib
 import matplotlib.pyplot as plt
 import numpy as np
+from joblib.externals.loky import get_reusable_executor
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -24,16 +26,19 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=450, stratif
 # %%
 # The same model, four blocks, in three ways: in one process, with two workers that are started for
 # it, and with the same workers again, which joblib has kept. Of what can be repeated the least of
-# three times counts.
+# three times counts. "loky" is joblib's default on one machine and starts processes; it is named
+# here because inside of another parallel loop joblib would take threads.
 
 
 def fit(n_jobs):
     clf = NoPropClassifier(n_blocks=4, max_iter=10, n_jobs=n_jobs, random_state=0)
     start = time.perf_counter()
-    clf.fit(X_train, y_train)
+    with joblib.parallel_config("loky"):
+        clf.fit(X_train, y_train)
     return clf, time.perf_counter() - start
 
 
+get_reusable_executor().shutdown()  # workers that an earlier program in this process has left
 fit(n_jobs=None)  # not counted: the first fit of a process loads code
 one, alone = min((fit(n_jobs=None) for _ in range(3)), key=itemgetter(1))
 two, started = fit(n_jobs=2)
@@ -43,6 +48,10 @@ apart = np.abs(two.predict_proba(X_test) - one.predict_proba(X_test)).max()
 print(f"largest difference in a probability, one process or two workers: {apart:.1e}")
 apart = np.abs(two.predict_proba(X_test) - again.predict_proba(X_test)).max()
 print(f"two workers, and two workers again: {apart:.1e}")
+
+with joblib.parallel_config("loky"):
+    workers = set(joblib.Parallel(n_jobs=2)(joblib.delayed(os.getpid)() for _ in range(4)))
+print("workers are processes of their own:", os.getpid() not in workers)
 
 print(f"\ncores here: {os.cpu_count()}")
 seconds = {
@@ -67,13 +76,12 @@ plt.show()
 
 # %%
 # A speed-up below 1 is a loss. On data this small there is nothing to gain: the start of the
-# workers takes several times as long as the fit in one process. With workers that already run, two
-# halves at once take about as long as one whole, and what else the machine does decides which is
-# ahead.
+# workers takes several times as long as the fit in one process. Where workers already run, rows and
+# blocks must still be sent to them and back, and the fit is too short for that to pay.
 #
 # When does it pay, then? Measured on two cores: six blocks on 60,000 rows, with hidden layers of
-# 512 units, took 62 s in one process and 35 s with two workers, 1.79 times as fast (1.78 to 1.87
-# in three trials); of 128 units 1.55 times (``python benchmarks/workers.py``, see
+# 512 units, took 52 s in one process and 28 s with two workers, 1.92 times as fast (1.42 to 1.93
+# in three trials); of 128 units 1.49 times (``python benchmarks/workers.py --report``, see
 # :doc:`/measurements`). So:
 #
 # - A fit of a few seconds is not worth the workers' start. From some ten seconds on they may pay.

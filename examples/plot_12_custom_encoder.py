@@ -7,6 +7,8 @@ a batch into one row of features each. Denoising, noise levels and probabilities
 """
 
 # %%
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -66,7 +68,10 @@ print(f"frozen components: {frozen.score(X_test, y_test):.3f}")
 # A network to go on from
 # -----------------------
 # A network that does require gradients is copied for each block: each trains its copy further.
-tuned = NoPropClassifier(encoder=backbone.requires_grad_(True), **settings).fit(X_train, y_train)
+# Here it is another object than ``backbone``, which is a parameter of the classifier above and
+# stays frozen.
+trainable = copy.deepcopy(backbone).requires_grad_(True)
+tuned = NoPropClassifier(encoder=trainable, **settings).fit(X_train, y_train)
 print(f"trained further:   {tuned.score(X_test, y_test):.3f}")
 
 # %%

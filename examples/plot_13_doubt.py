@@ -55,7 +55,7 @@ plt.show()
 #
 # A classifier has no class for a stranger and must say something. The question is whether it says
 # it with doubt. The area under the ROC curve is the chance that a stranger has the larger value
-# than a digit: one half for none the wiser, 1 for never wrong.
+# than a digit: 0.5 is no better than chance, 1 is never wrong.
 
 proba = {name: clf.predict_proba(rows) for name, rows in kinds.items()}
 disagreement = {name: clf.predict_disagreement(rows) for name, rows in kinds.items()}

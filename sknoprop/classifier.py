@@ -111,8 +111,8 @@ class NoPropClassifier(ClassifierMixin, BaseEstimator):
         Formulation: discrete time, continuous time or flow matching.
 
     n_blocks : int, default=5
-        Number of independent blocks, the depth. For "ct" and "fm" time is cut into as many
-        intervals; the paper has one.
+        Number of independent blocks (what the paper calls depth); they work side by side, each on
+        the input itself. For "ct" and "fm" time is cut into as many intervals; the paper has one.
 
     schedule : {"auto", "cosine", "linear", "sigmoid", "straight", "learned"} or Schedule, \
 default="auto"
@@ -340,8 +340,8 @@ default="auto"
         Number of epochs run.
 
     temperature_ : float
-        What the blocks' class probabilities were made surer (below 1) or less sure (above 1) by
-        for their mean to be as sure as it is right; 1 where there was nothing to find it by.
+        Temperature of the blocks' class probabilities, chosen to calibrate their mean: below 1
+        they were made surer, above 1 less sure; 1 where there was nothing to find it by.
         `predict_class_kernel` and trajectories are without it.
 
     loss_curve_ : ndarray of shape (`n_iter_`, n_blocks)
@@ -727,10 +727,25 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> clf.predict(X[:3]).shape
+        (3,)
         """
         return self._labels(self.predict_proba(X))
 
@@ -740,11 +755,20 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float64
             In the order of `classes_`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError, TypeError
+            If `X` is not as described, has another number of features than in `fit`, or has rows
+            whose class probabilities are not finite.
 
         Examples
         --------
@@ -768,11 +792,26 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float64
             Minus infinity where a probability is zero.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> bool((clf.predict_log_proba(X) <= 0).all())
+        True
         """
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
@@ -783,10 +822,25 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Yields
         ------
         ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`, when the first stage is asked for.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoprop import NoPropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = NoPropClassifier(n_blocks=3, max_iter=3, random_state=0).fit(X, y)
+        >>> [labels.shape for labels in clf.staged_predict(X)]
+        [(150,), (150,), (150,)]
         """
         for probabilities in self.staged_predict_proba(X):
             yield self._labels(probabilities)
@@ -803,10 +857,16 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Yields
         ------
         ndarray of shape (n_samples, n_classes), float64
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`, when the first stage is asked for.
 
         Examples
         --------
@@ -839,10 +899,16 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_blocks, n_samples, n_classes), float64
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`.
 
         Examples
         --------
@@ -865,10 +931,16 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_blocks, n_samples, n_classes, n_classes)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`.
 
         Examples
         --------
@@ -894,11 +966,17 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples,), float64
             In nats, from 0 to ``log(min(n_blocks, n_classes))``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`.
 
         Examples
         --------
@@ -926,13 +1004,20 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Rows, or images, as in `fit`.
 
         Returns
         -------
         Trajectories
-            Times, latents and class probabilities. The probabilities at a time are those that
-            the block owning it reads off row and latent; at the last time, which no block owns,
-            they are those of a read-out of the latent alone.
+            Times, latents and class probabilities, see `sknoprop.classifier.Trajectories`. The
+            probabilities at a time are those that the block owning it reads off row and latent;
+            at the last time, which no block owns, they are those of a read-out of the latent
+            alone.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError, TypeError
+            As `predict_proba`.
 
         Examples
         --------

@@ -179,6 +179,17 @@ def test_classes_that_never_matter_are_grey():
     assert lines[2].get_color() == "0.8"
 
 
+def test_the_true_class_is_named_however_unlikely():
+    p = np.array([[[0.9, 0.1, 0.0], [0.9, 0.1, 0.0]]])
+    display = DenoisingDisplay(p, y_true=[2, 0]).plot(threshold=0.3)
+    first, second = display.lines_
+    assert [line.get_label() for line in first] == ["0", "_nolegend_", "2"]
+    assert first[2].get_color() not in ("0.8", first[0].get_color())
+    # In the other row it is as grey as before.
+    assert [line.get_label() for line in second] == ["0", "_nolegend_", "_nolegend_"]
+    assert second[2].get_color() == "0.8"
+
+
 def test_denoising_checks_its_arguments(dt):
     with pytest.raises(ValueError, match="along must be"):
         DenoisingDisplay.from_estimator(dt, X[:2], along="depth")

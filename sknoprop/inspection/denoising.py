@@ -176,7 +176,8 @@ class DenoisingDisplay:
         ax : matplotlib Axes or array-like of them, default=None
             One a row; None for a new figure.
         threshold : float, default=0.2
-            Classes that never get so likely are drawn in grey and without a name.
+            Classes that never get so likely are drawn in grey and without a name; the true class
+            of a row always has a colour and a name.
         class_names : array-like of shape (n_classes,), default=None
             Names to show instead of the class labels.
 
@@ -201,23 +202,25 @@ class DenoisingDisplay:
         self.ax_ = self.axes_[0]
         self.figure_ = self.ax_.figure
         self.lines_ = []
+        named = self.y_proba.max(axis=0) >= threshold
+        if self._true is not None:
+            named[np.arange(n_samples), self._true] = True
         # A class has one colour in all panels; those that matter nowhere need none.
-        shown = np.flatnonzero(self.y_proba.max(axis=(0, 1)) >= threshold)
+        shown = np.flatnonzero(named.any(axis=0))
         color = {int(c): COLORS[k % len(COLORS)] for k, c in enumerate(shown)}
         style = {int(c): ("-", "--", ":")[k // len(COLORS) % 3] for k, c in enumerate(shown)}
         for row, axes in enumerate(self.axes_):
             lines = []
             for c, path in enumerate(self.y_proba[:, row].T):
-                named = path.max() >= threshold
                 (line,) = axes.plot(
                     self.position,
                     path,
-                    color=color[c] if named else "0.8",
-                    linestyle=style[c] if named else "-",
-                    linewidth=2.0 if named else 1.0,
+                    color=color[c] if named[row, c] else "0.8",
+                    linestyle=style[c] if named[row, c] else "-",
+                    linewidth=2.0 if named[row, c] else 1.0,
                     marker="o" if len(path) == 1 else "",  # one step makes no line
-                    zorder=3 if named else 2,
-                    label=legend_label(escaped(names[c])) if named else "_nolegend_",
+                    zorder=3 if named[row, c] else 2,
+                    label=legend_label(escaped(names[c])) if named[row, c] else "_nolegend_",
                 )
                 lines.append(line)
             self.lines_.append(lines)

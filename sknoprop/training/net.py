@@ -121,6 +121,7 @@ class BlockNet(NeuralNet):
         return dataset
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):  # type: ignore[no-untyped-def]
+        """Choose how steps are taken, and set up the cycle and what an interrupt gives back."""
         with torch.no_grad():
             self.scale_ = self.module_.scale()
         self.autograd_ = AutogradStep(self.module_, self.scale_)
@@ -166,9 +167,10 @@ class BlockNet(NeuralNet):
         return self.__dict__.pop("state_", None)
 
     def on_batch_begin(self, net, **kwargs):  # type: ignore[no-untyped-def]
-        pass  # the batch is in the history already: not all listen to this
+        """Do nothing: the batch is in the history already, as not all listen to this."""
 
     def on_epoch_end(self, net, **kwargs):  # type: ignore[no-untyped-def]
+        """Keep the model of this epoch for a user who interrupts the next one."""
         if self.keep_interrupted_:
             self.state_.keep()
 
