@@ -352,12 +352,12 @@ def test_a_learned_schedule_is_left_as_it_is():
 
 
 def test_a_heat_map_is_the_embedding():
-    weight = np.arange(6.0).reshape(3, 2) - 2
+    weight = np.array([[-2.0, -1.0], [0.0, 1.0], [3.0, 2.0]])
     display = EmbeddingDisplay.from_estimator(fit(embedding=weight)).plot()
     np.testing.assert_array_equal(display.im_.get_array(), weight)
     assert display.im_.get_clim() == (-3.0, 3.0)
     assert [tick.get_text() for tick in display.ax_.get_yticklabels()] == list(NAMES)
-    assert display.frame().loc["virginica", 1] == 3.0
+    assert display.frame().loc["virginica", 0] == 3.0
 
 
 @pytest.mark.parametrize("image_shape", [(2, 3), (1, 2, 3)])
