@@ -20,6 +20,7 @@ from torch import Tensor
 from sknoprop._data import Data, hold_out, weighted_data
 from sknoprop._images import LazyRows
 from sknoprop._inputs import check_data
+from sknoprop._labels import label_keys, label_numbers, refuse_missing
 from sknoprop._memory import halved_until_it_fits
 from sknoprop._modes import own_default_device, own_modes, own_precision
 from sknoprop._parameters import (
@@ -287,7 +288,8 @@ default="auto"
         What counts as a fall of the loss.
 
     class_weight : dict, "balanced" or None, default=None
-        Factors of the classes' losses; "balanced" is inverse to their numbers of rows.
+        Factors of the classes' losses; "balanced" is inverse to their numbers of rows. Of dates
+        keys may be `numpy.datetime64` in any unit, or `datetime.date`.
 
     warm_start : bool, default=False
         Whether `fit` goes on from the last one, for `max_iter` more epochs with the optimiser's
@@ -538,8 +540,7 @@ default="auto"
             check_classification_targets(y)
             classes, labels = np.unique(y, return_inverse=True)
             if again:
-                # (As numbers of one kind integers of different ones could be rounded.)
-                if classes.tolist() != self.classes_.tolist():
+                if label_keys(classes) != label_keys(self.classes_):
                     raise ValueError(
                         "With warm_start=True, fit goes on with the classes it knows: "
                         f"{self.classes_}. Got y with {classes}."
@@ -609,6 +610,7 @@ default="auto"
             )
         again = hasattr(self, "blocks_")
         with _changed_at_once(self) as new:
+            refuse_missing("classes", classes)
             check_first_call(new, classes)
             known = new.classes_
             X, y = check_data(new, X, y, reset=not again)
@@ -616,7 +618,7 @@ default="auto"
             if len(known) < 2:
                 got = f"only one class: {known}" if len(known) else "none"
                 raise ValueError(f"NoPropClassifier needs at least two classes. Got {got}.")
-            labels = _numbers(y, known, "y")
+            labels = label_numbers(y, known, "y")
             weight, _ = check_weights(sample_weight, self.class_weight, X, labels, known)
             data = weighted_data(X, labels, weight)
             new._train(data, None, known, device, again=again, streaming=True)
@@ -645,7 +647,7 @@ default="auto"
         except (TypeError, ValueError) as error:  # which speaks of X and y
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"Of X_val and y_val: {error}") from error
-        labels = _numbers(y_val, classes, "y_val")
+        labels = label_numbers(y_val, classes, "y_val")
         weight = None if factors is None else factors[labels]
         if weight is not None and not weight.any():
             raise ValueError("X_val needs a row of a class with positive class_weight.")
@@ -1153,18 +1155,6 @@ def _entropy(random_state: Any) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(np.iinfo(np.int32).max))
     return int(random_state)
-
-
-def _numbers(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-    """Numbers of labels `y` among `classes`."""
-    # As Python's own values: NumPy would compare integers of different kinds as rounded floats.
-    numbers = {label: number for number, label in enumerate(classes.tolist())}
-    labels, inverse = np.unique(y, return_inverse=True)
-    found = np.array([numbers.get(label, -1) for label in labels.tolist()], dtype=np.int64)
-    if (found < 0).any():
-        unknown = labels[found < 0]
-        raise ValueError(f"{name} must have labels among {classes}. Got also {unknown}.")
-    return found[inverse]
 
 
 def _shannon_entropies(p: np.ndarray) -> np.ndarray:
