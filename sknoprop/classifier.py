@@ -63,8 +63,10 @@ from sknoprop.parallel import THREADS
 from sknoprop.persistence import (
     load_classifier,
     pickled_model,
+    pickled_optimizer,
     save_classifier,
     unpickled_model,
+    unpickled_optimizer,
     warn_of_version,
 )
 from sknoprop.probes import Probes
@@ -561,9 +563,9 @@ default="auto"
         """Train all blocks for one epoch on some of the data.
 
         For data that come, or fit into memory, in parts only. The optimiser's state is kept
-        between calls; the learning rate is constant, and what "auto" leaves to the number of rows
-        is as for many. The encoding of inputs is learnt from the first part, which should be
-        typical. After `fit` training goes on from there.
+        between calls, also by pickles in between; the learning rate is constant, and what "auto"
+        leaves to the number of rows is as for many. The encoding of inputs is learnt from the
+        first part, which should be typical. After `fit` training goes on from there.
 
         Parameters
         ----------
@@ -694,6 +696,7 @@ default="auto"
             trained = fit_model(
                 model, data, validation, n_draws, settings, seeds, before, n_jobs, device
             )
+        trained.goes_on = streaming
         self.blocks_ = model
         self.classes_ = classes
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()
@@ -1033,8 +1036,8 @@ default="auto"
         The file holds what prediction and a later `fit` need and no more: no training data and,
         unless asked for, no optimiser; of `history_` the blocks' losses only. Loading it runs no
         code, so a file from a stranger can do no worse than predict badly; see
-        `sknoprop.persistence` for the format. Pickle and joblib keep more, but never the
-        optimiser, and run what they are given.
+        `sknoprop.persistence` for the format. Pickle and joblib keep more, the optimiser only
+        after `partial_fit` and with `warm_start`, and run what they are given.
 
         Parameters
         ----------
@@ -1123,8 +1126,11 @@ default="auto"
         if "blocks_" in state:
             with own_default_device():
                 state["blocks_"] = pickled_model(state["blocks_"])
-            # The optimiser's state is three times the size of the model, and seldom wanted.
-            state["_left_out"] = state.pop("_trained").left_out
+            trained = state.pop("_trained")
+            state["_left_out"] = trained.left_out
+            # Twice the size of the model, and wanted by none but those who go on.
+            if trained.goes_on or self.warm_start:
+                state["_optimizer"] = pickled_optimizer(trained)
         return state
 
     def __deepcopy__(self, memo):
@@ -1132,6 +1138,12 @@ default="auto"
         twin = memo[id(self)] = type(self).__new__(type(self))
         for name, value in vars(self).items():
             setattr(twin, name, copy.deepcopy(value, memo))
+        return twin
+
+    def __copy__(self):
+        # Nor this one. What is shared is replaced by later training of either, and never changed.
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(vars(self))
         return twin
 
     def __setstate__(self, state):
@@ -1144,7 +1156,13 @@ default="auto"
             with own_default_device():
                 state["blocks_"] = unpickled_model(state["blocks_"])
             left_out = state.pop("_left_out", None)  # pickled before it was kept
-            state["_trained"] = Trained(state["history_"], left_out=left_out)
+            pickled = state.pop("_optimizer", None)
+            state["_trained"] = Trained(
+                state["history_"],
+                {} if pickled is None else unpickled_optimizer(pickled),
+                left_out=left_out,
+                goes_on=pickled is not None,
+            )
         super().__setstate__(state)
 
 

@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sknoprop import NoPropClassifier
 from sknoprop.inference import _bounds, rows_at_once
 from sknoprop.kernels import stationary_distribution
+from sknoprop.persistence.files import read_file, write_file
 from sknoprop.samplers import EulerSampler
 from sknoprop.schedules import CosineSchedule, LearnedSchedule, VariancePreservingSchedule
 from tests.models import toy_data
@@ -781,6 +782,16 @@ def test_a_class_derived_may_take_fewer_parameters(tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), expected.predict_proba(X))
     # The class it derives from would go on as something else.
     with pytest.raises(ValueError, match=r"variant='fm'.*NoPropClassifier has 'dt'"):
+        NoPropClassifier.load(tmp_path / "flow")
+    # And what it sets as that class does by default is no difference.
+    document, tensors = read_file(tmp_path / "flow")
+    document["fixed"] = {"calibrate": document["fixed"]["calibrate"]}
+    document["parameters"] |= {"variant": "fm", "max_iter": 2}
+    write_file(tmp_path / "flow", document, tensors)
+    assert NoPropClassifier.load(tmp_path / "flow").calibrate
+    document["fixed"] = {"calibrate": False}
+    write_file(tmp_path / "flow", document, tensors)
+    with pytest.raises(ValueError, match=r"its class has calibrate=False, and .* has True"):
         NoPropClassifier.load(tmp_path / "flow")
     flow.partial_fit(X, y)
     # What it sets itself is checked as well.
