@@ -190,7 +190,9 @@ FOREIGN = {
     "_memory": {"torch", "warnings"},
     "_modes": {"torch"},
     "networks": {"numpy", "threading", "torch"},
-    "training": {"dis", "hashlib", "inspect", "numpy", "skorch", "threading", "torch", "tqdm"},
+    "training": {
+        *("dis", "hashlib", "inspect", "numpy", "skorch", "sys", "threading", "torch", "tqdm"),
+    },
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
     "_images": {"numpy", "torch"},
@@ -202,7 +204,7 @@ FOREIGN = {
     "building": {"numpy", "torch"},
     "fitting": {"joblib", "numpy", "sklearn", "torch", "warnings"},
     "parallel": {
-        *("joblib", "numpy", "os", "skorch", "sys", "threading", "torch", "tqdm", "warnings"),
+        *("joblib", "numpy", "os", "skorch", "sys", "threading", "torch", "warnings"),
     },
     "persistence": {
         *("errno", "json", "numpy", "os", "pathlib", "safetensors", "sklearn"),
