@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from sknoprop._images import LazyImages, LazyRows
+from sknoprop._labels import refuse_missing
 from sknoprop._parameters import check_n_features, refuse_masked
 
 __all__ = ["check_data"]
@@ -48,8 +50,7 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
     """
     for name, values in (("X", X), ("y", y)):
         refuse_masked(name, values)
-        _refuse_dates(name, values)
-    _refuse_missing_labels(y)
+    refuse_missing("y", y)
     if isinstance(X, torch.utils.data.Dataset):
         raise TypeError(
             f"X must be an array. Got the data set {type(X).__name__}: wrap it in "
@@ -58,7 +59,9 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
     expected = _expected_shape(estimator) if reset else estimator.image_shape_
     lazy = isinstance(X, LazyImages)
     # (np.ndim would ask array-likes for a function of their own.)
-    ndim = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+    array = X if hasattr(X, "ndim") else np.asarray(X)
+    _refuse_dates(X, array)
+    ndim = array.ndim
     shape = expected
     if ndim == 4:
         if not lazy:
@@ -94,43 +97,27 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
     return result
 
 
-def _refuse_dates(name: str, values: Any) -> None:
-    """Raise a ValueError for times among `X`, and for ones that are missing among `y`.
+def _refuse_dates(X: Any, array: Any) -> None:
+    """Raise a ValueError for times among `X`, given also as an array where it has no dimensions.
 
     As numbers they would be counts of whatever unit they have, and a missing one the smallest.
     """
-    columns = getattr(values, "dtypes", None)  # of a data frame
-    kinds = columns if isinstance(columns, Iterable) else [getattr(values, "dtype", None)]
-    if not any(getattr(dtype, "kind", "") in ("M", "m") for dtype in kinds):
-        return
-    if name == "X":
+    columns = getattr(X, "dtypes", None)  # of a data frame
+    dtypes = columns if isinstance(columns, Iterable) else [getattr(array, "dtype", None)]
+    kinds = {_kind(dtype) for dtype in dtypes}
+    if "O" in kinds:  # each value may be anything, and few types say what all of them are
+        for kind in set(map(type, np.asarray(X).flat)):
+            if issubclass(kind, (np.datetime64, np.timedelta64, date, timedelta)):
+                kinds.add("M")
+    if kinds & {"M", "m"}:
         raise ValueError("X must be numbers. Got dates or times; turn them into numbers first.")
-    if np.isnat(np.asarray(values)).any():
-        raise ValueError(f"{name} must have no missing labels. Got NaT.")
 
 
-def _refuse_missing_labels(y: Any) -> None:
-    """Raise a ValueError for None, NaN or pandas' NA among labels that are objects.
-
-    They can be neither sorted nor compared, which NumPy says in words of its own; and NumPy makes
-    "nan" of one in a list of strings.
-    """
-    labels: np.ndarray = np.asarray(() if y is None else y)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    elif labels.dtype.kind == "U" and isinstance(y, list):
-        labels = np.array(y, dtype=object)
-    if labels.dtype != object or labels.ndim != 1:  # what is no array is refused elsewhere
-        return
-    for row, label in enumerate(labels):
-        try:
-            missing = label is None or bool(label != label)
-        except TypeError:  # NA is neither like itself nor unlike
-            missing = True
-        except ValueError:  # arrays as labels
-            return
-        if missing:
-            raise ValueError(f"y must have no missing labels. Got {label!r} in row {row}.")
+def _kind(dtype: Any) -> str:
+    """NumPy's letter for a dtype, where it is known; polars says itself what is a time."""
+    if callable(is_temporal := getattr(dtype, "is_temporal", None)):
+        return "M" if is_temporal() else ""
+    return str(getattr(dtype, "kind", ""))
 
 
 def _expected_shape(estimator: Any) -> tuple[int, ...] | None:

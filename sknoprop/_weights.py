@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from sknoprop._labels import class_number, label_keys, named
 from sknoprop._parameters import as_float, check_sample_weight, refuse_masked
 
 __all__ = ["check_weights", "class_factors"]
@@ -19,7 +20,8 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
     Parameters
     ----------
     class_weight : dict, "balanced" or None
-        Classes that a dict does not name have weight 1.
+        Classes that a dict does not name have weight 1. Its keys equal classes, see
+        `sknoprop._labels.class_number`.
     classes : ndarray of shape (n_classes,)
     y : ndarray of shape (n_samples,)
         Numbers of the classes of the rows that weights are balanced over.
@@ -31,7 +33,7 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
     Raises
     ------
     ValueError
-        If a weight is not a finite number from 0 on, or a key is no class.
+        If a weight is not a finite number from 0 on, a key is no class, or two are the same.
     """
     if class_weight is None:
         return None
@@ -51,14 +53,25 @@ def class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.n
             "The 'class_weight' parameter of NoPropClassifier must have finite weights that are "
             f"not negative. Got {bad!r}."
         )
-    known = classes.tolist()
-    strange = [key for key in class_weight if key not in known]
+    numbers = {key: number for number, key in enumerate(label_keys(classes))}
+    own = [(key, class_number(key, numbers)) for key in class_weight]
+    strange = [key for key, number in own if number is None]
+    found = [number for _, number in own if number is not None]
     if strange:
+        kind = ", as datetime.date or np.datetime64" if classes.dtype.kind == "M" else ""
         raise ValueError(
-            f"The 'class_weight' parameter of NoPropClassifier must have keys among {known}. Got "
-            f"also {strange}."
+            "The 'class_weight' parameter of NoPropClassifier must have keys among "
+            f"{named(classes)}{kind}. Got also {strange}."
         )
-    return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
+    if len(set(found)) < len(found):
+        known = [named(classes)[number] for number in set(found) if found.count(number) > 1]
+        raise ValueError(
+            "The 'class_weight' parameter of NoPropClassifier must have one key for a class. Got "
+            f"several for {known}."
+        )
+    factors = np.ones(len(classes))
+    factors[found] = [as_float(weight) for weight in class_weight.values()]
+    return factors
 
 
 def check_weights(

@@ -21,6 +21,7 @@ from torch import Tensor
 from sknoprop._data import Data, hold_out, weighted_data
 from sknoprop._images import LazyRows
 from sknoprop._inputs import check_data
+from sknoprop._labels import label_keys, label_numbers, refuse_missing
 from sknoprop._memory import halved_until_it_fits
 from sknoprop._modes import own_default_device, own_modes, own_precision
 from sknoprop._parameters import (
@@ -63,8 +64,10 @@ from sknoprop.parallel import THREADS
 from sknoprop.persistence import (
     load_classifier,
     pickled_model,
+    pickled_optimizer,
     save_classifier,
     unpickled_model,
+    unpickled_optimizer,
     warn_of_version,
 )
 from sknoprop.probes import Probes
@@ -289,7 +292,8 @@ default="auto"
         What counts as a fall of the loss.
 
     class_weight : dict, "balanced" or None, default=None
-        Factors of the classes' losses; "balanced" is inverse to their numbers of rows.
+        Factors of the classes' losses; "balanced" is inverse to their numbers of rows. Of dates
+        keys may be `numpy.datetime64` in any unit, or `datetime.date`.
 
     warm_start : bool, default=False
         Whether `fit` goes on from the last one, for `max_iter` more epochs with the optimiser's
@@ -540,8 +544,7 @@ default="auto"
             check_classification_targets(y)
             classes, labels = np.unique(y, return_inverse=True)
             if again:
-                # (As numbers of one kind integers of different ones could be rounded.)
-                if classes.tolist() != self.classes_.tolist():
+                if label_keys(classes) != label_keys(self.classes_):
                     raise ValueError(
                         "With warm_start=True, fit goes on with the classes it knows: "
                         f"{self.classes_}. Got y with {classes}."
@@ -562,9 +565,9 @@ default="auto"
         """Train all blocks for one epoch on some of the data.
 
         For data that come, or fit into memory, in parts only. The optimiser's state is kept
-        between calls; the learning rate is constant, and what "auto" leaves to the number of rows
-        is as for many. The encoding of inputs is learnt from the first part, which should be
-        typical. After `fit` training goes on from there.
+        between calls, also by pickles in between; the learning rate is constant, and what "auto"
+        leaves to the number of rows is as for many. The encoding of inputs is learnt from the
+        first part, which should be typical. After `fit` training goes on from there.
 
         Parameters
         ----------
@@ -611,6 +614,7 @@ default="auto"
             )
         again = hasattr(self, "blocks_")
         with _changed_at_once(self) as new:
+            refuse_missing("classes", classes)
             check_first_call(new, classes)
             known = new.classes_
             X, y = check_data(new, X, y, reset=not again)
@@ -618,7 +622,7 @@ default="auto"
             if len(known) < 2:
                 got = f"only one class: {known}" if len(known) else "none"
                 raise ValueError(f"NoPropClassifier needs at least two classes. Got {got}.")
-            labels = _numbers(y, known, "y")
+            labels = label_numbers(y, known, "y")
             weight, _ = check_weights(sample_weight, self.class_weight, X, labels, known)
             data = weighted_data(X, labels, weight)
             new._train(data, None, known, device, again=again, streaming=True)
@@ -647,7 +651,7 @@ default="auto"
         except (TypeError, ValueError) as error:  # which speaks of X and y
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"Of X_val and y_val: {error}") from error
-        labels = _numbers(y_val, classes, "y_val")
+        labels = label_numbers(y_val, classes, "y_val")
         weight = None if factors is None else factors[labels]
         if weight is not None and not weight.any():
             raise ValueError("X_val needs a row of a class with positive class_weight.")
@@ -694,6 +698,7 @@ default="auto"
             trained = fit_model(
                 model, data, validation, n_draws, settings, seeds, before, n_jobs, device
             )
+        trained.goes_on = streaming
         self.blocks_ = model
         self.classes_ = classes
         self.embedding_ = model.embedding.weight.cpu().numpy().copy()
@@ -1119,8 +1124,8 @@ default="auto"
         The file holds what prediction and a later `fit` need and no more: no training data and,
         unless asked for, no optimiser; of `history_` the blocks' losses only. Loading it runs no
         code, so a file from a stranger can do no worse than predict badly; see
-        `sknoprop.persistence` for the format. Pickle and joblib keep more, but never the
-        optimiser, and run what they are given.
+        `sknoprop.persistence` for the format. Pickle and joblib keep more, the optimiser only
+        after `partial_fit` and with `warm_start`, and run what they are given.
 
         Parameters
         ----------
@@ -1209,8 +1214,11 @@ default="auto"
         if "blocks_" in state:
             with own_default_device():
                 state["blocks_"] = pickled_model(state["blocks_"])
-            # The optimiser's state is three times the size of the model, and seldom wanted.
-            state["_left_out"] = state.pop("_trained").left_out
+            trained = state.pop("_trained")
+            state["_left_out"] = trained.left_out
+            # Twice the size of the model, and wanted by none but those who go on.
+            if trained.goes_on or self.warm_start:
+                state["_optimizer"] = pickled_optimizer(trained)
         return state
 
     def __deepcopy__(self, memo):
@@ -1218,6 +1226,12 @@ default="auto"
         twin = memo[id(self)] = type(self).__new__(type(self))
         for name, value in vars(self).items():
             setattr(twin, name, copy.deepcopy(value, memo))
+        return twin
+
+    def __copy__(self):
+        # Nor this one. What is shared is replaced by later training of either, and never changed.
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(vars(self))
         return twin
 
     def __setstate__(self, state):
@@ -1230,7 +1244,13 @@ default="auto"
             with own_default_device():
                 state["blocks_"] = unpickled_model(state["blocks_"])
             left_out = state.pop("_left_out", None)  # pickled before it was kept
-            state["_trained"] = Trained(state["history_"], left_out=left_out)
+            pickled = state.pop("_optimizer", None)
+            state["_trained"] = Trained(
+                state["history_"],
+                {} if pickled is None else unpickled_optimizer(pickled),
+                left_out=left_out,
+                goes_on=pickled is not None,
+            )
         super().__setstate__(state)
 
 
@@ -1241,18 +1261,6 @@ def _entropy(random_state: Any) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(np.iinfo(np.int32).max))
     return int(random_state)
-
-
-def _numbers(y: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
-    """Numbers of labels `y` among `classes`."""
-    # As Python's own values: NumPy would compare integers of different kinds as rounded floats.
-    numbers = {label: number for number, label in enumerate(classes.tolist())}
-    labels, inverse = np.unique(y, return_inverse=True)
-    found = np.array([numbers.get(label, -1) for label in labels.tolist()], dtype=np.int64)
-    if (found < 0).any():
-        unknown = labels[found < 0]
-        raise ValueError(f"{name} must have labels among {classes}. Got also {unknown}.")
-    return found[inverse]
 
 
 def _sum_of(estimates: np.ndarray) -> np.ndarray:

@@ -26,11 +26,18 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from skorch.history import History
 from torch import Tensor
-from tqdm import tqdm
 
 from sknoprop.model import NoPropModel
 from sknoprop.networks.seeding import ONLY_ONE
-from sknoprop.training import LeftOut, Rows, Settings, Trained, Validation, train
+from sknoprop.training import (
+    LeftOut,
+    Rows,
+    Settings,
+    Trained,
+    Validation,
+    progress_bar,
+    train,
+)
 from sknoprop.training.seeds import Seeds
 
 __all__ = ["THREADS", "block_groups", "device_of_group", "take_model", "train_groups"]
@@ -51,6 +58,7 @@ class _Threads:
     def note_fork(self) -> None:
         """Take note, in a process that was forked, that it was."""
         self._forked = True
+        self._lock = threading.Lock()  # who held the other one may not be there to release it
 
     def ensure_usable(self) -> None:
         """Keep to one thread in a process that was forked; to be called before torch computes.
@@ -157,7 +165,7 @@ def train_groups(
     done: dict[int, _Group] = {}
     with (
         THREADS.kept(),
-        tqdm(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar,
+        progress_bar(total=model.n_blocks, desc="NoProp", unit="block", disable=not verbose) as bar,
     ):
         n_workers = min(effective_n_jobs(n_jobs), len(groups))
         for attempt in range(N_RESTARTS + 1):

@@ -2,6 +2,9 @@
 
 import multiprocessing
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +29,26 @@ def run_apart(function, *arguments):
         process.join()
         pytest.fail("a process did not end")
     return process.exitcode
+
+
+def run_alone(function, *arguments, patience):
+    """Run a function of a test module in a Python process of its own, and fail if it does.
+
+    Nothing but what the function does has been done there: there are no threads of pytest's, nor of
+    what other tests left behind, that could hold a lock in the moment of a fork. Arguments are
+    strings.
+    """
+    program = f"import sys; from {function.__module__} import {function.__name__} as run; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}run(*sys.argv[1:])", *arguments],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=patience,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def _run(function, arguments):

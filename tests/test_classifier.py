@@ -1,6 +1,7 @@
 """The estimator: interface, reproducibility, bad input, life among scikit-learn's tools."""
 
 import pickle
+from datetime import date
 from itertools import product
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sknoprop import NoPropClassifier
 from sknoprop.inference import _bounds, rows_at_once
 from sknoprop.kernels import stationary_distribution
+from sknoprop.persistence.files import read_file, write_file
 from sknoprop.samplers import EulerSampler
 from sknoprop.schedules import CosineSchedule, LearnedSchedule, VariancePreservingSchedule
 from tests.models import toy_data
@@ -594,6 +596,41 @@ def test_bad_parameters(params, message, iris):
     np.testing.assert_array_equal(clf.set_params(**good).predict_proba(X), expected)
 
 
+class Columns:
+    """As pyarrow's tables and columns: it can become an array, and says nothing else."""
+
+    def __init__(self, values, dtype):
+        self.array = np.array(values, dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array if dtype is None else self.array.astype(dtype)
+
+    def __len__(self):
+        return len(self.array)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.array})"
+
+
+class SaysWhatIsTime(Columns):
+    """As polars' data frames: dtypes of its own, which say whether they are times."""
+
+    class Dtype:
+        def is_temporal(self):
+            return True
+
+    @property
+    def dtypes(self):
+        return [self.Dtype()]
+
+    @property
+    def shape(self):
+        return self.array.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return super().__array__(np.float64)
+
+
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
@@ -611,7 +648,22 @@ def test_bad_parameters(params, message, iris):
         (np.array([[1.0 + 1j], [2.0]]), [0, 1], "Complex"),
         (np.array([["2020-01-01"], ["NaT"]], "M8[s]"), [0, 1], "X must be numbers. Got dates"),
         (pd.DataFrame({"a": pd.to_datetime(["2020", None])}), [0, 1], "X must be numbers"),
+        ([[np.datetime64("2020")], [np.datetime64("2021")]], [0, 1], "X must be numbers"),
+        ([[np.datetime64("2020"), 1.0], [2.0, 3.0]], [0, 1], "X must be numbers. Got dates"),
+        (np.array([[1.0], [date(2020, 1, 1)]], object), [0, 1], "X must be numbers. Got dates"),
+        (np.array([[1.0], [np.timedelta64(1)]], object), [0, 1], "X must be numbers. Got dates"),
+        (pd.DataFrame({"a": [1.0, date(2020, 1, 1)]}), [0, 1], "X must be numbers. Got dates"),
+        (Columns([[1], [2]], "M8[s]"), [0, 1], "X must be numbers. Got dates"),
+        (SaysWhatIsTime([[1], [2]], "M8[s]"), [0, 1], "X must be numbers. Got dates"),
         ([[1.0], [2.0], [3.0]], np.array(["2020", "2021", "NaT"], "M8[D]"), "no missing labels"),
+        (
+            *([[1.0], [2.0], [3.0]], [np.datetime64(year) for year in ("2020", "2021", "NaT")]),
+            "y must have no missing labels. Got NaT in row 2",
+        ),
+        (
+            *([[1.0], [2.0], [3.0]], Columns(["2020", "2021", "NaT"], "M8[D]")),
+            "y must have no missing labels. Got NaT in row 2",
+        ),
         ([[1.0], [2.0], [3.0]], ["a", "b", None], "no missing labels. Got None in row 2"),
         ([[1.0], [2.0], [3.0]], np.array(["a", np.nan, "b"], object), "labels. Got nan in row 1"),
         ([[1.0], [2.0]], pd.array([None, "b"], "string"), "labels. Got <NA> in row 0"),
@@ -730,6 +782,16 @@ def test_a_class_derived_may_take_fewer_parameters(tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), expected.predict_proba(X))
     # The class it derives from would go on as something else.
     with pytest.raises(ValueError, match=r"variant='fm'.*NoPropClassifier has 'dt'"):
+        NoPropClassifier.load(tmp_path / "flow")
+    # And what it sets as that class does by default is no difference.
+    document, tensors = read_file(tmp_path / "flow")
+    document["fixed"] = {"calibrate": document["fixed"]["calibrate"]}
+    document["parameters"] |= {"variant": "fm", "max_iter": 2}
+    write_file(tmp_path / "flow", document, tensors)
+    assert NoPropClassifier.load(tmp_path / "flow").calibrate
+    document["fixed"] = {"calibrate": False}
+    write_file(tmp_path / "flow", document, tensors)
+    with pytest.raises(ValueError, match=r"its class has calibrate=False, and .* has True"):
         NoPropClassifier.load(tmp_path / "flow")
     flow.partial_fit(X, y)
     # What it sets itself is checked as well.

@@ -1,5 +1,6 @@
 """Threads and processes: the same answers as one after another, and nobody waits for ever."""
 
+import faulthandler
 import multiprocessing
 import threading
 
@@ -13,7 +14,9 @@ from torch import nn
 
 from sknoprop import NoPropClassifier
 from sknoprop.networks.seeding import ONLY_ONE, seeded
+from sknoprop.parallel import THREADS
 from tests.models import toy_data
+from tests.processes import run_alone
 
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8, 8), "max_iter": 2, "random_state": 0}
 
@@ -118,62 +121,73 @@ def test_groups_of_blocks_in_threads_of_threads():
 # Forks
 
 
-def _answers(clf, results, n_threads):
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
-    # What is sent comes first: a child that never answers is noticed by who waits for it.
-    results.put((clf.predict_proba(X), classifier("network").fit(X, Y).predict_proba(X)))
-
-
-def answers(method, clf):
-    """What a process says that was started by a method, while the parent has two threads."""
+def said_by_child(method, target, *arguments):
+    """What a process says that was started by a method; an error as soon as it can say nothing."""
     context = multiprocessing.get_context(method)
-    results = context.Queue()
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_speak, args=(theirs, target, arguments), daemon=True)
+    child.start()
+    theirs.close()
     try:
-        torch.ones(300, 300) @ torch.ones(300, 300)  # now the second one is there
-        # A spawned child would have as many threads as there are cores, and other numbers of them
-        # round otherwise; a forked one is to find out by itself.
-        n_threads = before if method == "spawn" else None
-        child = context.Process(target=_answers, args=(clf, results, n_threads), daemon=True)
-        child.start()
-    finally:
-        torch.set_num_threads(before)
-    try:
-        return results.get(timeout=PATIENCE)
+        if not ours.poll(PATIENCE):
+            raise AssertionError(f"the child ({child.exitcode=}) waits for ever")
+        return ours.recv()
+    except EOFError:
+        child.join()
+        raise AssertionError(f"the child ended without a word ({child.exitcode=})") from None
     finally:
         child.kill()
         child.join()
 
 
+def _speak(connection, target, arguments):
+    # Where it waits, should it wait for ever.
+    faulthandler.dump_traceback_later(PATIENCE - 30)
+    connection.send(target(*arguments))
+
+
+def _answers(clf, n_threads):
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    return clf.predict_proba(X), classifier("network").fit(X, Y).predict_proba(X)
+
+
+def children_predict_and_fit(method):
+    torch.set_num_threads(1)
+    clf = classifier("dropout").fit(X, Y)
+    expected = _answers(clf, None)
+    torch.set_num_threads(2)
+    torch.ones(300, 300) @ torch.ones(300, 300)  # now the second one is there
+    # A spawned child would have as many threads as there are cores, and other numbers of them
+    # round otherwise; a forked one is to find out by itself.
+    found = said_by_child(method, _answers, clf, 1 if method == "spawn" else None)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_predict_and_fit(method):
+    """While the parent has two threads."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip("not on this system")
-    clf = classifier("dropout").fit(X, Y)
-    predicted, fitted = answers(method, clf)
-    np.testing.assert_array_equal(predicted, clf.predict_proba(X))
-    np.testing.assert_array_equal(fitted, classifier("network").fit(X, Y).predict_proba(X))
+    run_alone(children_predict_and_fit, method, patience=2 * PATIENCE)
 
 
-def _state_and_lock(results):
-    free = threading.Thread(target=lambda: results.put(ONLY_ONE.acquire(timeout=20)))
-    free.start()
-    free.join()
-    results.put(torch.get_rng_state().tolist())
-
-
-@pytest.mark.skipif(
+can_fork = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="not on this system"
 )
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_waits_for_what_there_is_one_of():
-    """A child is not left with a lock that nobody holds, nor with generators half put back."""
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
+
+
+def _free_and_state():
+    free = []
+    other = threading.Thread(target=lambda: free.append(ONLY_ONE.acquire(timeout=20)))
+    other.start()
+    other.join()
+    return free, torch.get_rng_state().tolist()
+
+
+def a_fork_waits():
     state = torch.get_rng_state().tolist()
     inside, leave = threading.Event(), threading.Event()
 
@@ -185,15 +199,34 @@ def test_a_fork_waits_for_what_there_is_one_of():
     other = threading.Thread(target=draw)
     other.start()
     inside.wait()
-    child = context.Process(target=_state_and_lock, args=(results,), daemon=True)
-    child.start()
+    free, found = said_by_child("fork", _free_and_state)
     other.join()
-    try:
-        assert results.get(timeout=PATIENCE), "the lock is held by a thread that is not there"
-        assert results.get(timeout=PATIENCE) == state
-    finally:
-        child.kill()
-        child.join()
+    assert free == [True], "the lock is held by a thread that is not there"
+    assert found == state
+
+
+@can_fork
+def test_a_fork_waits_for_what_there_is_one_of():
+    """A child is not left with a lock that nobody holds, nor with generators half put back."""
+    run_alone(a_fork_waits, patience=2 * PATIENCE)
+
+
+def _fits_in_groups():
+    with joblib.parallel_config("threading"):
+        return NoPropClassifier(**SMALL, n_jobs=2).fit(X, Y).predict_proba(X)
+
+
+def a_fork_within_a_lock():
+    torch.set_num_threads(1)
+    expected = _fits_in_groups()
+    with THREADS._lock:  # as another thread may hold it that begins or ends a fit
+        found = said_by_child("fork", _fits_in_groups)
+    np.testing.assert_array_equal(found, expected)
+
+
+@can_fork
+def test_a_fork_does_not_keep_a_lock_that_nobody_holds():
+    run_alone(a_fork_within_a_lock, patience=2 * PATIENCE)
 
 
 # Workers within workers

@@ -4,10 +4,12 @@ import copy
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.linear_model import SGDClassifier
+from sklearn.multioutput import MultiOutputClassifier
 from skorch.callbacks import Callback
 
 from sknoprop import NoPropClassifier
@@ -225,24 +227,115 @@ def test_what_parts_cannot_do_is_named(params, classes, message):
     assert not hasattr(clf, "classes_")
 
 
-def test_a_pickle_leaves_the_optimiser_behind_and_training_can_still_go_on():
+class Unusual(torch.optim.SGD):
+    """Keeps more than tensors of floats, and steps by it."""
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                own = self.state[parameter]
+                own["n"] = own.get("n", 0) + 1
+                own["past"] = [*own.get("past", []), (parameter.detach().clone(), {"n": own["n"]})]
+                parameter.data.lerp_(own["past"][0][0], 0.1)
+        return loss
+
+
+def again(clf):
+    return pickle.loads(pickle.dumps(clf))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", torch.optim.Adafactor, Unusual], ids=str)
+def test_a_stream_goes_on_after_a_pickle_as_if_there_were_none(optimizer):
+    """A part may be learnt by another process, as `MultiOutputClassifier.partial_fit` has it."""
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL, optimizer=optimizer).partial_fit(X, y, classes=[0, 1, 2])
+    found = clf
+    for _ in range(3):
+        found = again(found).partial_fit(X, y)
+        clf.partial_fit(X, y)
+    assert found.n_iter_ == 4
+    np.testing.assert_array_equal(found.predict_proba(X), clf.predict_proba(X))
+
+
+def test_a_warm_start_goes_on_after_a_pickle_as_if_there_were_none():
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL, **PLAIN, warm_start=True).fit(X, y)
+    found = again(again(clf)).fit(X, y)
+    assert steps_taken(found) == {8}
+    np.testing.assert_array_equal(found.predict_proba(X), clf.fit(X, y).predict_proba(X))
+
+
+def test_pickles_that_nobody_goes_on_from_leave_the_optimiser_behind():
     X, y = toy_data(60)
     clf = NoPropClassifier(**SMALL).partial_fit(X, y, classes=[0, 1, 2])
-    found = pickle.loads(pickle.dumps(clf))
+    kept = len(pickle.dumps(clf))
+    assert len(pickle.dumps(clf.fit(X, y))) < 0.6 * kept
+    found = again(clf)
     assert found._trained.optimizer == {}
     assert clf._trained.optimizer, "the original keeps it"
-    found.partial_fit(X, y)
-    assert found.n_iter_ == 2
-    assert steps_taken(found) == {1}
+    assert steps_taken(found.partial_fit(X, y)) == {1}
+    assert found.n_iter_ == 5
+    assert steps_taken(again(found).partial_fit(X, y)) == {2}
 
 
-def test_a_copy_goes_on_as_the_original_does():
+def test_pickles_made_before_they_held_the_optimiser_still_go_on():
     X, y = toy_data(60)
     clf = NoPropClassifier(**SMALL).partial_fit(X, y, classes=[0, 1, 2])
-    twin = copy.deepcopy(clf)
+    state = clf.__getstate__()
+    assert state.pop("_optimizer")
+    old = NoPropClassifier.__new__(NoPropClassifier)
+    old.__setstate__(state)
+    np.testing.assert_array_equal(old.predict_proba(X), clf.predict_proba(X))
+    assert steps_taken(old.partial_fit(X, y)) == {1}
+
+
+def test_what_was_saved_with_its_optimiser_keeps_it_in_pickles(tmp_path):
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL).fit(X, y)
+    clf.save(tmp_path / "with", optimizer=True)
+    clf.save(tmp_path / "without")
+    assert again(NoPropClassifier.load(tmp_path / "without"))._trained.optimizer == {}
+    found = again(NoPropClassifier.load(tmp_path / "with")).partial_fit(X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), clf.partial_fit(X, y).predict_proba(X))
+
+
+@pytest.mark.slow
+def test_several_outputs_are_learnt_alike_by_one_process_and_by_many():
+    X, y = toy_data(60)
+    Y, classes = np.column_stack([y, y[::-1]]), [np.arange(3)] * 2
+    alone, apart = (MultiOutputClassifier(NoPropClassifier(**SMALL), n_jobs=n) for n in (None, 2))
+    for clf in (alone, apart):
+        for _ in range(3):
+            clf.partial_fit(X, Y, classes=classes)
+    for one, other in zip(alone.predict_proba(X), apart.predict_proba(X), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy])
+def test_a_copy_goes_on_as_the_original_does(copied):
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL).partial_fit(X, y, classes=[0, 1, 2])
+    twin = copied(clf)
     np.testing.assert_array_equal(
         twin.partial_fit(X, y).predict_proba(X), clf.partial_fit(X, y).predict_proba(X)
     )
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_training_a_copy_changes_nothing_of_the_original(warm_start):
+    """Though a shallow one shares all that it has: model, history, moments, digest, classes."""
+    X, y = toy_data(60)
+    clf = NoPropClassifier(**SMALL, warm_start=True).fit(pd.DataFrame(X).add_prefix("x"), y)
+    before = pickle.dumps(clf)
+    twin = copy.copy(clf)
+    assert twin.blocks_ is clf.blocks_
+    assert twin._trained is clf._trained
+    X = pd.DataFrame(X).add_prefix("x") if warm_start else np.hstack([X, X])
+    twin.set_params(warm_start=warm_start).fit(X, y)
+    twin.partial_fit(X, y)
+    assert twin.n_iter_ == (9 if warm_start else 5)
+    assert pickle.dumps(clf) == before
 
 
 def test_changes_in_place_are_seen():

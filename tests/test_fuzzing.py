@@ -561,7 +561,11 @@ class Calls(RuleBasedStateMachine):
         with pytest.raises(NotFittedError):
             twin.predict(SETS["first"][0])
 
-    @rule(copied=st.sampled_from([lambda clf: pickle.loads(pickle.dumps(clf)), copy.deepcopy]))
+    @rule(
+        copied=st.sampled_from(
+            [lambda clf: pickle.loads(pickle.dumps(clf)), copy.deepcopy, copy.copy]
+        )
+    )
     def copy(self, copied):
         self.clf = copied(self.clf)
 

@@ -168,9 +168,16 @@ def test_rows_that_blocks_left_out_are_left_out_again(tmp_path):
     before = clf.temperature_
     assert_same_predictions(kept.fit(X, y), clf.fit(X, y), X)
     assert kept.temperature_ == clf.temperature_ != before
-    # A pickle has no optimiser, but knows this.
+    assert_same_predictions(pickled.fit(X, y), clf, X)
+    assert pickled.temperature_ == clf.temperature_
+    # A pickle without an optimiser knows this, too.
+    clf.set_params(warm_start=False)
+    pickled, before = pickle.loads(pickle.dumps(clf)).set_params(warm_start=True), clf.temperature_
+    assert pickled._trained.optimizer == {}
     assert pickled.fit(X, y).temperature_ != before
+    clf.set_params(warm_start=True).fit(X, y)
     # Of other rows others would be left out, and so none are.
+    kept.fit(X, y)
     assert_same_predictions(kept.fit(X, y[::-1]), clf.fit(X, y[::-1]), X)
 
 
@@ -823,9 +830,19 @@ def test_damaged_tensors(data, saved):
 # Pickles
 
 
-def test_pickles_hold_nothing_of_torch():
+@pytest.mark.parametrize(
+    "trained",
+    [
+        lambda clf, X, y: clf.fit(X, y),
+        lambda clf, X, y: clf.partial_fit(X, y, classes=[0, 1, 2]),
+        lambda clf, X, y: clf.set_params(warm_start=True).fit(X, y),
+        lambda clf, X, y: clf.set_params(warm_start=True, optimizer="sgd").fit(X, y),
+    ],
+    ids=["fit", "partial_fit", "warm start", "sgd"],
+)
+def test_pickles_hold_nothing_of_torch(trained):
     """So they do not depend on torch's version or on where the model was."""
-    clf = small("ct", embedding="learned").fit(*toy_data())
+    clf = trained(small("ct", embedding="learned"), *toy_data())
     names = [arg for _, arg, _ in pickletools.genops(pickle.dumps(clf)) if isinstance(arg, str)]
     assert not any(name.startswith(("torch", "sknoprop.model", "sknoprop.net")) for name in names)
 
@@ -835,6 +852,9 @@ def test_joblib_maps_files(tmp_path):
     clf = small().fit(X, y)
     joblib.dump(clf, tmp_path / "model")
     assert_same_predictions(joblib.load(tmp_path / "model", mmap_mode="r"), clf, X)
+    joblib.dump(clf.partial_fit(X, y), tmp_path / "stream")
+    found = joblib.load(tmp_path / "stream", mmap_mode="r").partial_fit(X, y)
+    assert_same_predictions(found, clf.partial_fit(X, y), X)
 
 
 def test_pickles_of_another_version(monkeypatch):
@@ -870,3 +890,8 @@ def test_skops(params):
     trusted = ["sknoprop.classifier.NoPropClassifier", "skorch.history.History"]
     assert set(sio.get_untrusted_types(data=content)) == set(trusted)
     assert_same_predictions(sio.loads(content, trusted=trusted), clf, X)
+    content = sio.dumps(clf.partial_fit(X, clf.predict(X)))
+    assert set(sio.get_untrusted_types(data=content)) == set(trusted)
+    found = sio.loads(content, trusted=trusted)
+    y = clf.predict(X)
+    assert_same_predictions(found.partial_fit(X, y), clf.partial_fit(X, y), X)

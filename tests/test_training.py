@@ -2,8 +2,10 @@
 
 import copy
 import signal
+import sys
 from dataclasses import astuple, replace
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -224,6 +226,18 @@ def test_divergence_is_said_and_an_earlier_fit_survives():
         clf.fit(X[:, :3], y)
     assert clf.n_features_in_ == 5
     np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_without_a_console_there_is_no_bar(verbose, n_jobs, monkeypatch):
+    """As where Python is started by pythonw."""
+    X, y = toy_data()
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    with joblib.parallel_config("threading"):
+        clf = NoPropClassifier(**SMALL, verbose=verbose, n_jobs=n_jobs, early_stopping=True)
+        assert clf.fit(X, y).n_iter_ > 0
 
 
 def test_verbose_shows_a_bar_then_also_a_line_an_epoch(capsys):

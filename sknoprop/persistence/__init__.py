@@ -26,8 +26,9 @@ for a large model.
 Pickle, joblib and skops work on the estimator as on any other. Its state holds the same design
 and tensors (as NumPy arrays) in place of the torch module, wherever the model is made of the
 package's own parts, so that pickles depend on neither torch's version nor a GPU. They keep more
-than the safe format: `history_`, callbacks, objects of the user's own. Pickle and joblib run what
-a file tells them to; skops loads the types that it is told to trust::
+than the safe format: `history_`, callbacks, objects of the user's own, and the optimiser's state
+where more training is to be expected: after `partial_fit`, and with ``warm_start=True``. Pickle and
+joblib run what a file tells them to; skops loads the types that it is told to trust::
 
     import skops.io as sio
 
@@ -39,13 +40,16 @@ a file tells them to; skops loads the types that it is told to trust::
 from sknoprop.persistence.estimators import load_classifier, save_classifier, warn_of_version
 from sknoprop.persistence.files import FORMAT, ModelFileError
 from sknoprop.persistence.models import pickled_model, unpickled_model
+from sknoprop.persistence.trainings import pickled_optimizer, unpickled_optimizer
 
 __all__ = [
     "FORMAT",
     "ModelFileError",
     "load_classifier",
     "pickled_model",
+    "pickled_optimizer",
     "save_classifier",
     "unpickled_model",
+    "unpickled_optimizer",
     "warn_of_version",
 ]

@@ -248,12 +248,12 @@ def _decode(
         raise ModelFileError("its document does not tell the version of sknoprop.")
     curves = {name: tensors.pop(name, None) for name in CURVES}
     moments = {name: tensors.pop(name) for name in list(tensors) if name.startswith(OPTIMIZER)}
-    estimator = cls(**_decode_parameters(cls, document["parameters"], tensors, versions))
+    if not isinstance(document["fixed"], dict):
+        raise ModelFileError("its 'fixed' must be an object.")
+    estimator = cls(**_decode_parameters(cls, document, tensors))
     parameters = parameters_of(estimator)
     check_constraints(parameters)
     check_parameters(parameters)
-    if not isinstance(document["fixed"], dict):
-        raise ModelFileError("its 'fixed' must be an object.")
     for name, value in document["fixed"].items():
         here: Any = parameters.get(name)
         if np.ndim(here) < 2 and encode_parameter(name, here) != value:
@@ -295,7 +295,9 @@ def _decode(
     is_digest = isinstance(left_out, str) and len(left_out) == 64
     if left_out is not None and not (is_digest and set(left_out) <= set("0123456789abcdef")):
         raise ModelFileError("its 'left_out' must be a digest of 64 hexadecimal digits, or null.")
-    trained = Trained(history, decode_optimizer(moments, model), left_out=left_out)
+    optimizer = decode_optimizer(moments, model)
+    # Who had the optimiser saved wants to go on, also by way of a pickle of what is loaded.
+    trained = Trained(history, optimizer, left_out=left_out, goes_on=bool(optimizer))
     estimator._keep_training(trained)
     estimator._seed = _integer(document, "seed", 0)
     # Where a parameter was set to another value after fit, training cannot go on.
@@ -315,10 +317,10 @@ def _fixed(estimator: Any) -> dict[str, Any]:
 
 def _decode_parameters(
     cls: type[BaseEstimator],
-    parameters: Any,
+    document: dict[str, Any],
     tensors: dict[str, Tensor],
-    versions: dict[str, Any],
 ) -> dict[str, Any]:
+    parameters = document["parameters"]
     if not isinstance(parameters, dict):
         raise ModelFileError("its parameters must be an object.")
     decoded = {name: decode_parameter(value) for name, value in parameters.items()}
@@ -331,13 +333,13 @@ def _decode_parameters(
         decoded["embedding"] = embedding.numpy()
     # One that the file does not have came later; its default is what was done before, but for one.
     known = cls().get_params(deep=False).keys()
-    if "calibrate" in known:
+    if "calibrate" in known and "calibrate" not in document["fixed"]:
         decoded.setdefault("calibrate", False)
     unknown = decoded.keys() - known
     if unknown:
         raise ModelFileError(
             f"{cls.__name__} of sknoprop {__version__} has no parameters {sorted(unknown)}; the "
-            f"file was written by sknoprop {versions['sknoprop']}."
+            f"file was written by sknoprop {document['versions']['sknoprop']}."
         )
     return decoded
 

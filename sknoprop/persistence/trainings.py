@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from skorch.history import History
 from torch import Tensor
@@ -17,6 +20,8 @@ __all__ = [
     "decode_optimizer",
     "encode_history",
     "encode_optimizer",
+    "pickled_optimizer",
+    "unpickled_optimizer",
 ]
 
 #: Tensors of the curves: losses of each epoch and block; validation losses likewise, and which
@@ -113,3 +118,76 @@ def decode_optimizer(
             raise ModelFileError(f"{name!r} holds NaN or infinity.")
         state.setdefault(int(number), {})[key] = tensor
     return state
+
+
+def pickled_optimizer(trained: Trained) -> dict[str, Any]:
+    """What pickles hold of the optimiser's state: NumPy's numbers in place of torch's.
+
+    Parameters
+    ----------
+    trained : Trained
+
+    Returns
+    -------
+    dict
+        "tensors" and "others", each a dict of dicts by numbers of parameters. The latter are what
+        unusual optimisers keep beside tensors of floats; of a GPU they are no more.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.persistence import pickled_optimizer
+    >>> clf = NoPropClassifier(n_blocks=2, max_iter=2).fit(*load_iris(return_X_y=True))
+    >>> sorted(pickled_optimizer(clf._trained)["tensors"][0])
+    ['exp_avg', 'exp_avg_sq', 'step']
+    """
+    tensors: dict[int, dict[str, np.ndarray]] = {}
+    others: dict[int, dict[str, Any]] = {}
+    for number, state in trained.optimizer.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.dtype in (torch.float32, torch.float64):
+                tensors.setdefault(number, {})[key] = value.detach().cpu().numpy()
+            else:
+                others.setdefault(number, {})[key] = _on_cpu(value)
+    return {"tensors": tensors, "others": others}
+
+
+def unpickled_optimizer(pickled: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """The optimiser's state that a pickle held, on the CPU.
+
+    Parameters
+    ----------
+    pickled : dict
+        From `pickled_optimizer`.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoprop import NoPropClassifier
+    >>> from sknoprop.persistence import pickled_optimizer, unpickled_optimizer
+    >>> clf = NoPropClassifier(n_blocks=2, max_iter=2).fit(*load_iris(return_X_y=True))
+    >>> unpickled_optimizer(pickled_optimizer(clf._trained))[0]["exp_avg"].dtype
+    torch.float32
+    """
+    state: dict[int, dict[str, Any]] = {}
+    for number, own in pickled["tensors"].items():
+        # Copies: joblib may have mapped the arrays from a file, read-only.
+        state[number] = {key: torch.tensor(array) for key, array in own.items()}
+    for number, own in pickled["others"].items():
+        state.setdefault(number, {}).update(own)
+    return state
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if type(value) is dict:
+        return {key: _on_cpu(own) for key, own in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_on_cpu, value))
+    return value

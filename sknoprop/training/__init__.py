@@ -6,7 +6,7 @@ from sknoprop.training.divergence import TrainingError
 from sknoprop.training.left_out import LeftOut, leave_out
 from sknoprop.training.loop import Rows, Settings, Trained, train, try_optimizer
 from sknoprop.training.net import BlockNet
-from sknoprop.training.progress import EpochBar
+from sknoprop.training.progress import EpochBar, progress_bar
 from sknoprop.training.stopping import Validation
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Validation",
     "check_callbacks",
     "leave_out",
+    "progress_bar",
     "train",
     "try_optimizer",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +96,8 @@ class Trained:
     """Epochs that were done when the user interrupted it."""
     left_out: str | None = None
     """Digest of the rows that blocks left out."""
+    goes_on: bool = False
+    """Whether more training is to be expected, so that pickles hold the optimiser's state."""
 
 
 def train(
@@ -288,7 +291,7 @@ def _reports(settings: Settings) -> list[Any]:
     reports: list[Any] = []
     if settings.progress_bar:
         reports.append(EpochBar(settings.n_epochs))
-    if settings.verbose:
+    if settings.verbose and sys.stdout is not None:  # as it is without a console
         reports.append(PrintLog(keys_ignored=["block_losses", "block_valid_losses"]))
     return reports
 

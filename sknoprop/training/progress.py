@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from skorch.callbacks import Callback
 from tqdm import tqdm
 
-__all__ = ["EpochBar"]
+__all__ = ["EpochBar", "progress_bar"]
+
+
+def progress_bar(**options: Any) -> tqdm:
+    """A bar of tqdm's, or one that shows nothing where there is nowhere to: without a console.
+
+    Parameters
+    ----------
+    **options
+        tqdm's.
+
+    Returns
+    -------
+    tqdm
+    """
+    # Python started without a console (pythonw) has no stderr, which tqdm does not ask about.
+    return tqdm(**options | {"disable": options.get("disable") or sys.stderr is None})
 
 
 class EpochBar(Callback):
@@ -28,7 +45,9 @@ class EpochBar(Callback):
         n_blocks = net.module_.n_blocks
         blocks = f"{n_blocks} block{'s' if n_blocks > 1 else ''}"
         done = net.state_.n_done  # a callback may have gone on from a file
-        self.bar_ = tqdm(total=self.n_epochs, initial=done, desc=f"NoProp, {blocks}", unit="epoch")
+        self.bar_ = progress_bar(
+            total=self.n_epochs, initial=done, desc=f"NoProp, {blocks}", unit="epoch"
+        )
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Move it on."""
