@@ -5,8 +5,10 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -199,3 +201,56 @@ def test_fits_are_as_with_torchs_own(monkeypatch):
     expected = NoPropClassifier(**params).fit(X, y)
     for name, value in expected.blocks_.state_dict().items():
         torch.testing.assert_close(clf.blocks_.state_dict()[name], value, rtol=0, atol=0)
+
+
+class Groups(Callback):
+    """Gives the first blocks' layers a group of their own, behind the others."""
+
+    def __init__(self, split):
+        self.split = split
+        self.seen = []
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        groups = net.optimizer_.param_groups
+        if self.split:
+            first, *others = groups[-1]["params"]
+            groups[-1]["params"] = others
+            groups.append({**groups[-1], "params": [first]})
+        self.seen.append([(len(group["params"]), group["weight_decay"]) for group in groups])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"embedding": "learned"}, {"variant": "ct", "schedule": "learned"}], ids=str
+)
+def test_moments_are_of_their_parameters_whatever_groups_there_are(options):
+    """Training that goes on with other groups than before is training that goes on."""
+    X, y = toy_data(120)
+
+    def fit(*splits):
+        clf = NoPropClassifier(**options, n_blocks=2, random_state=0, max_iter=3, warm_start=True)
+        for split in splits:
+            clf.set_params(callbacks=[Groups(split)]).fit(X, y)
+        return clf.predict_proba(X)
+
+    np.testing.assert_allclose(fit(True, True), fit(False, False), atol=1e-6)
+    np.testing.assert_allclose(fit(True, False), fit(False, False), atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_blocks_share_does_not_decay(optimizer):
+    """Embeddings that shrink are drowned in noise."""
+    groups = Groups(False)
+    NoPropClassifier(
+        "ct",
+        n_blocks=2,
+        schedule="learned",
+        embedding="learned",
+        optimizer=optimizer,
+        weight_decay=0.25,
+        max_iter=1,
+        callbacks=[groups],
+        random_state=0,
+    ).fit(*toy_data(60))
+    (seen,) = groups.seen
+    assert [decay for _, decay in seen] == [0.0, 0.0, 0.25]
+    assert seen[0][0] == 1

@@ -177,12 +177,14 @@ def train(
         device=None,
         lr=settings.learning_rate,
         verbose=settings.verbose,
-        **_optimizer_options(settings),
+        **_optimizer_options(model, settings),
     ).initialize()
+    # By their order in the model is kept what is known of them, whatever groups there are.
+    learnt = list(model.parameters())
     if before is not None:
         # The epochs themselves are shared: nothing changes those that are over.
         net.history_.extend(before.history)
-        resume(net.optimizer_, before.optimizer)
+        resume(net.optimizer_, before.optimizer, learnt)
         if stopping is not None and stopping.keep_best and validation is not None:
             # What was kept before stays, unless this training finds better.
             stopping.update(validation.log_loss(model.eval())[0])
@@ -230,7 +232,9 @@ def train(
             + likely_cause(rows.inputs, rows.sample_weight, settings.learning_rate)
         )
     interrupted = state.n_done if net.interrupted_ else None
-    moments = net.optimizer_.state_dict()["state"]
+    known = net.optimizer_.state
+    moments: dict[Any, Any] = {n: known[p] for n, p in enumerate(learnt) if p in known}
+    moments |= {key: value for key, value in known.items() if not isinstance(key, Tensor)}
     return Trained(History(net.history), moments, unfinished, interrupted)
 
 
@@ -245,7 +249,11 @@ def try_optimizer(model: NoPropModel, settings: Settings) -> None:
     ours = list(model.parameters())
     shapes = {(1,) * parameter.dim() for parameter in ours}
     numbers = [nn.Parameter(ours[0].new_zeros(shape)) for shape in sorted(shapes)]
-    options = {k.removeprefix("optimizer__"): v for k, v in _optimizer_options(settings).items()}
+    options = {
+        name.removeprefix("optimizer__"): value
+        for name, value in _optimizer_options(model, settings).items()
+        if not name.endswith("param_groups")
+    }
 
     places = [number.data_ptr() for number in numbers]
 
@@ -296,10 +304,14 @@ def _reports(settings: Settings) -> list[Any]:
     return reports
 
 
-def _optimizer_options(settings: Settings) -> dict[str, Any]:
+def _optimizer_options(model: NoPropModel, settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "weight_decay" in inspect.signature(settings.optimizer).parameters:
         options["optimizer__weight_decay"] = settings.weight_decay
+        if model.shares_parameters:
+            # They are coordinates, no weights: smaller ones are noisier, not smoother.
+            shared = ("embedding.*", "schedule.*")
+            options["optimizer__param_groups"] = [(own, {"weight_decay": 0.0}) for own in shared]
     if settings.optimizer in FUSED:
         # One pass over each parameter instead of one for each term of its update.
         options["optimizer__fused"] = True

@@ -130,10 +130,21 @@ class TrainingState:
             self.stopping.load_state_dict(learnt["stopping"])
 
 
-def resume(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
-    """Give an optimiser a copy of the moments of an earlier one; its step sizes stay its own."""
+def resume(
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[Any, dict[str, Any]],
+    order: Sequence[Tensor] | None = None,
+) -> None:
+    """Give an optimiser a copy of the moments of an earlier one; its step sizes stay its own.
+
+    They are those of parameters in an order, by default that of the optimiser's own groups.
+    """
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+    if order is not None:
+        own = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        place = {n: own.index(id(p)) for n, p in enumerate(order) if n in state}
+        state = {place.get(key, key): value for key, value in state.items()}
+    optimizer.load_state_dict({"state": copy.deepcopy(dict(state)), "param_groups": groups})
 
 
 def _values(model: Mapping[str, Any], optimizer: Mapping[Any, dict[str, Any]]) -> list[Any]:
