@@ -359,3 +359,30 @@ def test_of_mixtures_with_one_mean_a_velocity_says_the_most_even():
         logits, zero, t, weight, StraightLineSchedule()
     )
     torch.testing.assert_close(found, torch.full((3,), 1 / 3, dtype=F64))
+
+
+@pytest.mark.parametrize("size", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "dt", "embedding": "learned"},
+        {"variant": "ct", "embedding": "learned", "schedule": "learned"},
+        {"variant": "fm", "embedding": "prototype"},
+    ],
+    ids=str,
+)
+def test_with_what_is_shared_the_gradient_points_where_the_papers_does(options, size):
+    """Of the whole loss as it stands; how long it is does not follow the embeddings' size."""
+    model, inputs, y = toy_model(**options)
+    with torch.no_grad():
+        model.embedding.weight.mul_(size)
+    parameters = [*model.encoder.parameters(), *model.head.parameters(), model.embedding.weight]
+    losses = model.losses(inputs, y, toy_draws(model, len(y)))
+    ours = torch.autograd.grad(
+        model.objective(losses, model.scale()), parameters, retain_graph=True
+    )
+    papers = torch.autograd.grad(losses.total(), parameters)
+    rows = model.embedding.weight.detach().numpy()
+    factor = 1.0 / np.square(rows - rows.mean(0)).sum(1).mean()
+    for own, theirs in zip(ours, papers, strict=True):
+        torch.testing.assert_close(own, factor * theirs)
