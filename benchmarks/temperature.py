@@ -157,9 +157,27 @@ def line(record):
 def report():
     found = json.loads(RESULTS.read_text())
     print_table(found["records"])
-    for case in SHARED if "shared" in found else ():
+    if "shared" not in found:
+        return
+    for case in SHARED:
         print(f"\n{case}:\n")
         print_table([record for record in found["shared"] if record["case"] == case])
+    print("\nLog loss at the mean's T, and times that of one-hot embeddings (geometric means):\n")
+    losses = {(r.get("case"), r["data"]): mean_of(r, "loss_mean") for r in records_of(found)}
+    names = list(dict.fromkeys(r["data"] for r in found["shared"]))
+    print(f"| | fm, one-hot | {' | '.join(SHARED)} |\n{'|---' * (len(SHARED) + 2)}|")
+    for name in names:
+        print(f"| {name} | {' | '.join(f'{losses[case, name]:.4f}' for case in [None, *SHARED])} |")
+    ratios = [[losses[case, n] / losses[None, n] for n in names] for case in [None, *SHARED]]
+    print(f"| times one-hot | {' | '.join(f'{np.exp(np.log(r).mean()):.2f}' for r in ratios)} |")
+
+
+def records_of(found):
+    return [*found["records"], *found["shared"]]
+
+
+def mean_of(record, name):
+    return np.mean([fold[name] for fold in record["folds"]])
 
 
 def print_table(records):
