@@ -139,11 +139,18 @@ def resume(
 
     They are those of parameters in an order, by default that of the optimiser's own groups.
     """
-    groups = optimizer.state_dict()["param_groups"]
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if order is not None:
-        own = [id(p) for group in optimizer.param_groups for p in group["params"]]
-        place = {n: own.index(id(p)) for n, p in enumerate(order) if n in state}
-        state = {place.get(key, key): value for key, value in state.items()}
+        place = {id(parameter): number for number, parameter in enumerate(own)}
+        numbers = {n: place[id(parameter)] for n, parameter in enumerate(order) if n in state}
+        state = {numbers.get(key, key): value for key, value in state.items()}
+    if type(optimizer) in OURS.values():  # torch's do not look, and would write beyond their ends
+        for number, moments in state.items():
+            shapes = [value.shape for value in moments.values() if value.dim() > 0]
+            if any(shape != own[number].shape for shape in shapes):
+                wanted = f"of shape {tuple(own[number].shape)}, that of their parameter"
+                raise ValueError(f"An optimizer's moments must be {wanted}. Got {shapes}.")
+    groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": copy.deepcopy(dict(state)), "param_groups": groups})
 
 
