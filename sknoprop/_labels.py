@@ -40,10 +40,10 @@ def refuse_missing(name: str, labels: Any) -> None:
         What are no labels at all is refused elsewhere.
     """
     array: np.ndarray = np.asarray(() if labels is None else labels)
+    if array.dtype.kind == "U" and isinstance(labels, list | tuple):
+        array = np.array(labels, dtype=object)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    elif array.dtype.kind == "U" and isinstance(labels, list | tuple):
-        array = np.array(labels, dtype=object)
     if array.ndim != 1:
         return
     if array.dtype.kind in "mMf":

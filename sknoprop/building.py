@@ -48,6 +48,9 @@ Encoding = NumberEncoding | ImageEncoding | FrozenEncoding
 #: Rows that prototypes are looked for among, at most; fewer of large images, for their numbers.
 MAX_PROTOTYPES, MAX_NUMBERS = 2**16, 2**28
 
+#: By how much the mean of embeddings may be longer than they are apart.
+FAR = 5.0
+
 
 def build_model(
     params: dict[str, Any],
@@ -231,7 +234,7 @@ def _embedding(
     choice = params["embedding"]
     if not isinstance(choice, str):
         array = check_embedding_array(choice, n_classes, DTYPES[params["dtype"]])
-        _warn_of_mixtures(array)
+        _warn_of_rows(np.asarray(choice, dtype=np.float64))
         return fixed_embedding(torch.tensor(array))
     if choice == "one-hot":
         return one_hot_embedding(n_classes)
@@ -263,17 +266,24 @@ def _embedding(
     return embedding
 
 
-def _warn_of_mixtures(rows: np.ndarray) -> None:
-    """Of rows whose mean, which is what blocks learn, may be that of several mixtures of them."""
-    least = len(rows) - 1
-    apart = rows.astype(np.float64) - rows.mean(0, dtype=np.float64)
-    rounding = len(rows) * np.finfo(rows.dtype).eps
-    rank = np.linalg.matrix_rank(apart, tol=rounding * np.linalg.norm(apart))
-    if rank < least:
+def _warn_of_rows(rows: np.ndarray) -> None:
+    """Of an embedding that blocks can learn, but class probabilities not be read off."""
+    name = "The 'embedding' parameter of NoPropClassifier"
+    least, centre = len(rows) - 1, rows.mean(0)
+    rank = np.linalg.matrix_rank(rows - centre)
+    if rank < least:  # the mean of the rows, which blocks learn, may be that of several mixtures
         warnings.warn(
-            f"The 'embedding' parameter of NoPropClassifier has {len(rows)} rows that span {rank} "
-            f"dimension(s) about their mean. Class probabilities are determined by {least} only: "
-            "with fewer, doubt between some classes looks like another class.",
+            f"{name} has {len(rows)} rows that span {rank} dimension(s) about their mean. Class "
+            f"probabilities are determined by {least} only: with fewer, doubt between some classes "
+            "looks like another class.",
+            UserWarning,
+            stacklevel=2,
+        )
+    spread, size = np.linalg.norm(rows - centre, axis=1).max(), np.linalg.norm(centre)
+    if size > FAR * spread:
+        warnings.warn(
+            f"{name} has rows that are {size / spread:.3g} times as far from zero as from their "
+            "mean, which tells no class from another and disturbs blocks. Subtract it.",
             UserWarning,
             stacklevel=2,
         )

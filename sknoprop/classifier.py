@@ -224,7 +224,7 @@ default="auto"
     weight_decay : float or "auto", default="auto"
         Passed to the optimizer, if it has one. "auto" is ``min(1, 100 / n_samples)`` for AdamW,
         whose decay is decoupled from the gradient and takes the learning rate as a factor, and
-        0.001 for others.
+        0.001 for others. A learned embedding or schedule does not decay.
 
     batch_size : int or "auto", default="auto"
         Rows a step, at most. "auto" is ``n_samples // 32``, but between 64 and 256 rows.

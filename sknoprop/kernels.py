@@ -233,8 +233,8 @@ def stationary_distribution(kernel: Tensor, overwrite_kernel: bool = False) -> T
     if m is kernel and not overwrite_kernel:
         m = m.clone()
     m.diagonal(dim1=-2, dim2=-1).zero_()
-    # Close to the label all entries are tiny. The floor stands for "no connection seen": far below
-    # what is seen, and large enough for the products below not to underflow.
+    # Close to the label all entries may be tiny: only ratios count. The floor, relative to the
+    # largest, stands for "no connection seen", and products below do not underflow with it.
     m /= m.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(m.dtype).tiny)
     m.clamp_min_(1e-60)
     n = m.shape[-1]

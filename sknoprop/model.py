@@ -350,14 +350,15 @@ class NoPropModel(nn.Module):
 
         With nothing shared, each block's loss is divided by its `scale`: a positive constant of
         its own, so the blocks' optima are the paper's. With a learned embedding or schedule the
-        blocks' weights relative to each other matter, and the loss is the paper's, divided as a
-        whole by the embeddings' mean square about their mean, as if that were a constant.
+        blocks' weights relative to each other matter, and the loss is the paper's. Where embeddings
+        have become small it is divided, as a whole, by their mean square about their mean, as if
+        that were a constant.
         """
         if self.shares_parameters:
             # Squared errors shrink with learned embeddings, a hundredfold and more. Adam, which
             # divides by the size that gradients had for a thousand steps, would all but stop.
             rows = self.embedding.weight.detach()
-            return losses.total() / (rows - rows.mean(0)).square().sum(1).mean()
+            return losses.total() / (rows - rows.mean(0)).square().sum(1).mean().clamp_max(1.0)
         return (losses.blocks / scale).sum() + losses.readout
 
     def class_probabilities(

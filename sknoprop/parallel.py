@@ -284,6 +284,7 @@ def _on_cpu(trained: Trained) -> Trained:
     moments = {
         number: {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state.items()}
         for number, state in trained.optimizer.items()
+        if isinstance(state, dict)  # what is kept once belongs to no group of blocks
     }
     return Trained(trained.history, moments, trained.unfinished)
 

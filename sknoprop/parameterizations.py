@@ -224,9 +224,9 @@ class VelocityParameterization(Parameterization):
     """The network gives a velocity in the span of the embeddings.
 
     ``u_hat`` then need not lie between the embeddings. Class probabilities are its barycentric
-    coordinates, ``p W = u_hat`` with ``sum(p) = 1``, moved to the nearest probabilities; of several
-    that give one ``u_hat``, as where no coordinate of an embedding tells two classes apart, they
-    are the most even ones. With ``c`` the mean of the K embeddings and ``+`` the pseudo-inverse::
+    coordinates, ``p W = u_hat`` with ``sum(p) = 1``, moved to the nearest probabilities. Where
+    embeddings do not determine them they are the most even ones, of either sign, before they are
+    moved. With ``c`` the mean of the K embeddings and ``+`` the pseudo-inverse::
 
         p = 1 / K + (u_hat - c) (W - c)^+.
 

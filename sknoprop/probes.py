@@ -21,8 +21,8 @@ __all__ = ["MIN_LEVELS", "Probe", "Probes", "kernel_levels"]
 #: Levels at which the kernels of all blocks together are taken, at least.
 MIN_LEVELS = 10
 
-#: Pairs of classes that are kept, at most: 16 MB in float32.
-MOST_PAIRS = 2**22
+#: Pairs of classes that are kept, at most: as many as take no longer than a few rows do.
+MOST_PAIRS = 2**20
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:

@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -254,3 +256,34 @@ def test_what_blocks_share_does_not_decay(optimizer):
     (seen,) = groups.seen
     assert [decay for _, decay in seen] == [0.0, 0.0, 0.25]
     assert seen[0][0] == 1
+
+
+class Late(Callback):
+    """Regroups parameters when training is under way; a user interrupts it later."""
+
+    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+        epoch = len(net.history)
+        groups = net.optimizer_.param_groups
+        if epoch == 2 and len(groups) == 1:
+            first, *others = groups[-1]["params"]
+            groups[-1]["params"] = others
+            groups.append({**groups[-1], "params": [first]})
+        if epoch == 4:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_after_parameters_were_regrouped():
+    X, y = toy_data(120)
+    options = {"learning_rate": "constant", "n_iter_no_change": None, "warm_start": True}
+    options |= {"n_blocks": 2, "random_state": 0}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.warns(ConvergenceWarning, match="interrupted"):
+            stopped = NoPropClassifier(**options, max_iter=6, callbacks=[Late()]).fit(X, y)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    whole = NoPropClassifier(**options, max_iter=3).fit(X, y)
+    np.testing.assert_allclose(stopped.predict_proba(X), whole.predict_proba(X), atol=1e-6)
+    for clf in (stopped, whole):
+        clf.set_params(callbacks=None, max_iter=2).fit(X, y)
+    np.testing.assert_allclose(stopped.predict_proba(X), whole.predict_proba(X), atol=1e-5)

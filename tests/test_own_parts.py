@@ -11,6 +11,7 @@ from torch import nn
 import sknoprop.fitting as fitting
 from sknoprop import NoPropClassifier
 from sknoprop._schedules import check_schedule
+from sknoprop.building import _warn_of_rows
 from sknoprop.datasets import LazyImages, load_torchvision
 from sknoprop.networks import CustomPath, NumberEncoding
 from sknoprop.schedules import (
@@ -367,10 +368,20 @@ def test_embeddings_that_do_not_determine_probabilities_are_warned_of(rows, dime
         NoPropClassifier(embedding=rows, **SMALL).fit(X, y)
 
 
+def test_embeddings_far_from_zero_are_warned_of():
+    with pytest.warns(UserWarning, match="times as far from zero as from their mean"):
+        NoPropClassifier(embedding=100.0 + np.eye(3), **SMALL).fit(*toy_data(60))
+
+
 @pytest.mark.parametrize("rows", [np.eye(3), [[0.0, 0.0], [1.0, 0.0], [1.0, 1e-3]]], ids=str)
 def test_others_are_not(rows, recwarn):
     NoPropClassifier(embedding=rows, **SMALL).fit(*toy_data(60))
     assert not [w for w in recwarn if w.category is UserWarning]
+
+
+def test_many_classes_in_general_position_are_not_warned_of(recwarn):
+    _warn_of_rows(np.random.default_rng(0).standard_normal((500, 500)))
+    assert not list(recwarn)
 
 
 def test_equal_prototypes_are_refused(untrained):

@@ -895,3 +895,46 @@ def test_skops(params):
     found = sio.loads(content, trusted=trusted)
     y = clf.predict(X)
     assert_same_predictions(found.partial_fit(X, y), clf.partial_fit(X, y), X)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda own: own | {"exp_avg": torch.zeros(()), "exp_avg_sq": torch.zeros(())},
+        lambda own: {k: v for k, v in own.items() if k != "exp_avg_sq"},
+        lambda own: own | {"step": torch.zeros_like(own["exp_avg"])},
+    ],
+    ids=["numbers", "one is missing", "steps of each"],
+)
+def test_moments_of_a_file_that_do_not_fit_are_not_gone_on_with(change, tmp_path):
+    """Torch would not look, and write beyond their ends."""
+    X, y = toy_data(60)
+    clf = small(hidden_layer_sizes=(64,), warm_start=True).fit(X, y)
+    moments = clf._trained.optimizer
+    clf._trained.optimizer = {number: change(own) for number, own in moments.items()}
+    clf.save(tmp_path / "model", optimizer=True)
+    loaded = NoPropClassifier.load(tmp_path / "model")
+    before = loaded.predict_proba(X)
+    with pytest.raises(ValueError, match=r"must be moments of that shape and a number of steps"):
+        loaded.fit(X, y)
+    np.testing.assert_array_equal(loaded.predict_proba(X), before)
+
+
+class Global(torch.optim.SGD):
+    """Keeps a number of its own beside what it keeps of parameters, as MADGRAD does."""
+
+    def __init__(self, params, **options):
+        super().__init__(params, **options)
+        self.state["k"] = torch.tensor([0], dtype=torch.int64)
+
+    def step(self, closure=None):
+        self.state["k"] += 1
+        return super().step(closure)
+
+
+def test_what_an_optimizer_keeps_once_is_pickled_and_gone_on_from():
+    X, y = toy_data(60)
+    clf = small(optimizer=Global, warm_start=True, learning_rate_init=0.01).fit(X, y)
+    twin = pickle.loads(pickle.dumps(clf))
+    assert twin._trained.optimizer["k"] == clf._trained.optimizer["k"] > 0
+    np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), twin.fit(X, y).predict_proba(X))

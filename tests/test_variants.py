@@ -383,6 +383,6 @@ def test_with_what_is_shared_the_gradient_points_where_the_papers_does(options, 
     )
     papers = torch.autograd.grad(losses.total(), parameters)
     rows = model.embedding.weight.detach().numpy()
-    factor = 1.0 / np.square(rows - rows.mean(0)).sum(1).mean()
+    factor = 1.0 / min(np.square(rows - rows.mean(0)).sum(1).mean(), 1.0)
     for own, theirs in zip(ours, papers, strict=True):
         torch.testing.assert_close(own, factor * theirs)

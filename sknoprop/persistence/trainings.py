@@ -84,8 +84,10 @@ def encode_optimizer(trained: Trained) -> dict[str, Tensor]:
     """
     tensors = {}
     for number, state in trained.optimizer.items():
-        for key, value in state.items():
-            if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
+        own = state if isinstance(state, dict) else {number: state}  # what it keeps but once
+        for key, value in own.items():
+            floats = isinstance(value, Tensor) and value.dtype in (torch.float32, torch.float64)
+            if own is not state or not floats:
                 raise ModelFileError(
                     f"the optimiser's state has {key!r} of type {type(value).__name__}, which is "
                     "not a tensor of floats. Save without it: optimizer=False."
@@ -143,8 +145,11 @@ def pickled_optimizer(trained: Trained) -> dict[str, Any]:
     ['exp_avg', 'exp_avg_sq', 'step']
     """
     tensors: dict[int, dict[str, np.ndarray]] = {}
-    others: dict[int, dict[str, Any]] = {}
+    others: dict[Any, Any] = {}
     for number, state in trained.optimizer.items():
+        if not isinstance(state, dict):  # what an optimiser keeps once, and not of each parameter
+            others[number] = _on_cpu(state)
+            continue
         for key, value in state.items():
             if isinstance(value, Tensor) and value.dtype in (torch.float32, torch.float64):
                 tensors.setdefault(number, {})[key] = value.detach().cpu().numpy()
@@ -174,12 +179,12 @@ def unpickled_optimizer(pickled: dict[str, Any]) -> dict[int, dict[str, Any]]:
     >>> unpickled_optimizer(pickled_optimizer(clf._trained))[0]["exp_avg"].dtype
     torch.float32
     """
-    state: dict[int, dict[str, Any]] = {}
+    state: dict[Any, Any] = {}
     for number, own in pickled["tensors"].items():
         # Copies: joblib may have mapped the arrays from a file, read-only.
         state[number] = {key: torch.tensor(array) for key, array in own.items()}
     for number, own in pickled["others"].items():
-        state.setdefault(number, {}).update(own)
+        state[number] = state.get(number, {}) | own if isinstance(own, dict) else own
     return state
 
 

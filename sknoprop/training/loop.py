@@ -23,7 +23,7 @@ from sknoprop.training.net import BlockNet, Course
 from sknoprop.training.optimizers import FUSED, starting_at_once
 from sknoprop.training.progress import EpochBar
 from sknoprop.training.seeds import Seeds
-from sknoprop.training.states import resume
+from sknoprop.training.states import moments_of, resume
 from sknoprop.training.stopping import Stopping, Validation
 
 __all__ = ["Rows", "Settings", "Trained", "train", "try_optimizer"]
@@ -88,8 +88,8 @@ class Trained:
     """Where a training ended."""
 
     history: History = field(default_factory=History)
-    optimizer: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """State of the optimiser for each parameter, by its number in the model."""
+    optimizer: dict[Any, Any] = field(default_factory=dict)
+    """What the optimiser knows of parameters, by their number in the model, and what else."""
     unfinished: int = 0
     """Blocks whose loss still fell when epochs ran out, where that is asked for."""
     interrupted: int | None = None
@@ -232,9 +232,7 @@ def train(
             + likely_cause(rows.inputs, rows.sample_weight, settings.learning_rate)
         )
     interrupted = state.n_done if net.interrupted_ else None
-    known = net.optimizer_.state
-    moments: dict[Any, Any] = {n: known[p] for n, p in enumerate(learnt) if p in known}
-    moments |= {key: value for key, value in known.items() if not isinstance(key, Tensor)}
+    moments = moments_of(net.optimizer_, learnt)
     return Trained(History(net.history), moments, unfinished, interrupted)
 
 

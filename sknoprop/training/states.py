@@ -10,10 +10,10 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor
 
-from sknoprop.training.optimizers import OURS
+from sknoprop.training.optimizers import OURS, SGD
 from sknoprop.training.stopping import Stopping
 
-__all__ = ["TrainingState", "resume"]
+__all__ = ["TrainingState", "moments_of", "resume"]
 
 
 class TrainingState:
@@ -43,6 +43,7 @@ class TrainingState:
         self.generators = generators
         self._first = len(net.history)
         self._tensors = net.module_.state_dict()
+        self._parameters = list(net.module_.parameters())
         self._kept: dict[str, Any] = {}
         self._copies: tuple[list[Any], list[Any]] = [], []
         self._n_kept: int | None = self._first
@@ -105,7 +106,7 @@ class TrainingState:
     def _learnt(self) -> dict[str, Any]:
         return {
             "model": self._tensors,
-            "optimizer": self.net.optimizer_.state_dict()["state"],
+            "optimizer": moments_of(self.net.optimizer_, self._parameters),
             "stopping": None if self.stopping is None else self.stopping.state_dict(),
         }
 
@@ -116,7 +117,7 @@ class TrainingState:
             return []
         if not all(isinstance(own, dict) for own in optimizer.state.values()):
             return []
-        values = _values(self._tensors, optimizer.state)
+        values = _values(self._tensors, moments_of(optimizer, self._parameters))
         return values if all(isinstance(value, Tensor) for value in values) else []
 
     def _load_learnt(self, learnt: dict[str, Any]) -> None:
@@ -125,33 +126,56 @@ class TrainingState:
             if kept.shape != tensor.shape:  # a smaller one would be repeated
                 raise ValueError(f"{name} must be of shape {tensor.shape}. Got {kept.shape}.")
             tensor.copy_(kept)
-        resume(self.net.optimizer_, learnt["optimizer"])
+        resume(self.net.optimizer_, learnt["optimizer"], self._parameters)
         if self.stopping is not None:
             self.stopping.load_state_dict(learnt["stopping"])
 
 
-def resume(
-    optimizer: torch.optim.Optimizer,
-    state: Mapping[Any, dict[str, Any]],
-    order: Sequence[Tensor] | None = None,
-) -> None:
-    """Give an optimiser a copy of the moments of an earlier one; its step sizes stay its own.
+def moments_of(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> dict[Any, Any]:
+    """What an optimiser knows of parameters, by their number, and what else it keeps.
 
-    They are those of parameters in an order, by default that of the optimiser's own groups.
+    Not by their number in its groups, as its own `state_dict` has it: callbacks may regroup them.
+    """
+    known = optimizer.state
+    moments: dict[Any, Any] = {n: known[p] for n, p in enumerate(parameters) if p in known}
+    return moments | {key: own for key, own in known.items() if not isinstance(key, Tensor)}
+
+
+def resume(
+    optimizer: torch.optim.Optimizer, moments: Mapping[Any, Any], parameters: Sequence[Tensor]
+) -> None:
+    """Give an optimiser a copy of what `moments_of` an earlier one gave; step sizes stay its own.
+
+    Raises
+    ------
+    ValueError
+        If one of torch's own would be given moments of another shape.
     """
     own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if order is not None:
-        place = {id(parameter): number for number, parameter in enumerate(own)}
-        numbers = {n: place[id(parameter)] for n, parameter in enumerate(order) if n in state}
-        state = {numbers.get(key, key): value for key, value in state.items()}
-    if type(optimizer) in OURS.values():  # torch's do not look, and would write beyond their ends
-        for number, moments in state.items():
-            shapes = [value.shape for value in moments.values() if value.dim() > 0]
-            if any(shape != own[number].shape for shape in shapes):
-                wanted = f"of shape {tuple(own[number].shape)}, that of their parameter"
-                raise ValueError(f"An optimizer's moments must be {wanted}. Got {shapes}.")
+    place = {id(parameter): number for number, parameter in enumerate(own)}
+    if type(optimizer) in OURS.values():
+        _check_moments(optimizer, moments, parameters)
+    numbers = {n: place[id(parameters[n])] for n in moments if isinstance(n, int)}
+    state = {numbers.get(key, key): value for key, value in moments.items()}
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": copy.deepcopy(dict(state)), "param_groups": groups})
+    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+
+
+def _check_moments(
+    optimizer: torch.optim.Optimizer, moments: Mapping[Any, Any], parameters: Sequence[Tensor]
+) -> None:
+    # Torch does not look, and would write beyond their ends.
+    needed = {"step", "exp_avg", "exp_avg_sq"} if type(optimizer) is not SGD else set()
+    for number, known in moments.items():
+        shape = parameters[number].shape
+        found = {key: value.shape for key, value in known.items() if isinstance(value, Tensor)}
+        wanted = {key: shape if key != "step" else torch.Size() for key in found}
+        if found != wanted or not needed <= set(found):
+            keys = ", ".join(f"{key} of shape {tuple(size)}" for key, size in found.items())
+            raise ValueError(
+                f"The optimizer's state of a parameter of shape {tuple(shape)} must be moments of "
+                f"that shape and a number of steps. Got {keys or 'nothing'}."
+            )
 
 
 def _values(model: Mapping[str, Any], optimizer: Mapping[Any, dict[str, Any]]) -> list[Any]:
