@@ -269,6 +269,7 @@ def _embedding(
 def _warn_of_rows(rows: np.ndarray) -> None:
     """Of an embedding that blocks can learn, but class probabilities not be read off."""
     name = "The 'embedding' parameter of NoPropClassifier"
+    rows = rows / max(np.abs(rows).max(), np.finfo(rows.dtype).tiny)  # of any size, squares fit
     least, centre = len(rows) - 1, rows.mean(0)
     rank = np.linalg.matrix_rank(rows - centre)
     if rank < least:  # the mean of the rows, which blocks learn, may be that of several mixtures

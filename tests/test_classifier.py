@@ -168,20 +168,20 @@ def test_one_sample_a_class(variant):
 @pytest.mark.parametrize(
     # A thousand classes in 20 dimensions are learnt slowly; all bounds are far above chance.
     # The cut by information takes most of the time where classes are many; not all need it.
-    ("embedding", "partition", "accuracy"),
+    ("embedding", "partition", "rate", "accuracy"),
     [
-        ("one-hot", "information", 0.5),
-        ("prototype", "uniform", 0.3),
-        ("learned", "information", 0.03),
+        ("one-hot", "information", 0.02, 0.5),
+        ("prototype", "uniform", 0.01, 0.3),
+        ("learned", "information", 0.02, 0.03),
     ],
 )
-def test_a_thousand_classes(embedding, partition, accuracy):
+def test_a_thousand_classes(embedding, partition, rate, accuracy):
     """More classes than candidates: every class keeps a probability, and training rows win."""
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(1000), 2)
     X = rng.standard_normal((1000, 30))[y] + 0.01 * rng.standard_normal((2000, 30))
     few = {"n_blocks": 2, "hidden_layer_sizes": (64,), "n_bins": 0, "n_train_draws": 1}
-    quick = {"max_iter": 6, "batch_size": 100, "learning_rate_init": 0.02, "dropout": 0.0}
+    quick = {"max_iter": 6, "batch_size": 100, "learning_rate_init": rate, "dropout": 0.0}
     clf = small("fm", embedding=embedding, partition=partition, **few, **quick).fit(X, y)
     proba = clf.predict_proba(X[::20])
     assert proba.shape == (100, 1000)

@@ -205,6 +205,7 @@ def parameters(draw):
     return SMALL | chosen
 
 
+@pytest.mark.filterwarnings("ignore:The 'embedding' parameter:UserWarning")
 @examples(20)
 @given(params=parameters())
 # What was found so; numbers of numpy's overflowed, torch's own errors came from within training.
