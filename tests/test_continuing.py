@@ -245,7 +245,12 @@ def again(clf):
     return pickle.loads(pickle.dumps(clf))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", torch.optim.Adafactor, Unusual], ids=str)
+SOME = ["adamw", "sgd", Unusual]
+if hasattr(torch.optim, "Adafactor"):  # from torch 2.5 on
+    SOME.append(torch.optim.Adafactor)
+
+
+@pytest.mark.parametrize("optimizer", SOME, ids=str)
 def test_a_stream_goes_on_after_a_pickle_as_if_there_were_none(optimizer):
     """A part may be learnt by another process, as `MultiOutputClassifier.partial_fit` has it."""
     X, y = toy_data(60)
