@@ -39,6 +39,7 @@ from sknoprop.training import (
     train,
 )
 from sknoprop.training.seeds import Seeds
+from sknoprop.training.states import on_cpu
 
 __all__ = ["THREADS", "block_groups", "device_of_group", "take_model", "train_groups"]
 
@@ -282,7 +283,7 @@ def _tensors(arrays: Iterable[np.ndarray | None], device: torch.device) -> list[
 
 def _on_cpu(trained: Trained) -> Trained:
     moments = {
-        number: {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state.items()}
+        number: {key: on_cpu(value) for key, value in state.items()}
         for number, state in trained.optimizer.items()
         if isinstance(state, dict)  # what is kept once belongs to no group of blocks
     }

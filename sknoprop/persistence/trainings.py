@@ -12,6 +12,7 @@ from torch import Tensor
 from sknoprop.model import NoPropModel
 from sknoprop.persistence.files import ModelFileError
 from sknoprop.training import Trained
+from sknoprop.training.states import on_cpu
 
 __all__ = [
     "CURVES",
@@ -148,13 +149,13 @@ def pickled_optimizer(trained: Trained) -> dict[str, Any]:
     others: dict[Any, Any] = {}
     for number, state in trained.optimizer.items():
         if not isinstance(state, dict):  # what an optimiser keeps once, and not of each parameter
-            others[number] = _on_cpu(state)
+            others[number] = on_cpu(state)
             continue
         for key, value in state.items():
             if isinstance(value, Tensor) and value.dtype in (torch.float32, torch.float64):
                 tensors.setdefault(number, {})[key] = value.detach().cpu().numpy()
             else:
-                others.setdefault(number, {})[key] = _on_cpu(value)
+                others.setdefault(number, {})[key] = on_cpu(value)
     return {"tensors": tensors, "others": others}
 
 
@@ -186,13 +187,3 @@ def unpickled_optimizer(pickled: dict[str, Any]) -> dict[int, dict[str, Any]]:
     for number, own in pickled["others"].items():
         state[number] = state.get(number, {}) | own if isinstance(own, dict) else own
     return state
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if type(value) is dict:
-        return {key: _on_cpu(own) for key, own in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_on_cpu, value))
-    return value

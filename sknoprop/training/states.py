@@ -13,7 +13,7 @@ from torch import Tensor
 from sknoprop.training.optimizers import OURS, SGD
 from sknoprop.training.stopping import Stopping
 
-__all__ = ["TrainingState", "moments_of", "resume"]
+__all__ = ["TrainingState", "moments_of", "on_cpu", "resume"]
 
 
 class TrainingState:
@@ -176,6 +176,17 @@ def _check_moments(
                 f"The optimizer's state of a parameter of shape {tuple(shape)} must be moments of "
                 f"that shape and a number of steps. Got {keys or 'nothing'}."
             )
+
+
+def on_cpu(moments: Any) -> Any:
+    """What an optimiser keeps, nested as it may be, with its tensors on the CPU."""
+    if isinstance(moments, Tensor):
+        return moments.detach().cpu()
+    if type(moments) is dict:
+        return {key: on_cpu(own) for key, own in moments.items()}
+    if type(moments) in (list, tuple):
+        return type(moments)(map(on_cpu, moments))
+    return moments
 
 
 def _values(model: Mapping[str, Any], optimizer: Mapping[Any, dict[str, Any]]) -> list[Any]:
