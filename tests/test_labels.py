@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sknoprop import NoPropClassifier
-from sknoprop._labels import class_number, label_keys
+from sknoprop._labels import class_number, label_keys, refuse_missing
 from tests.models import toy_data
 
 SMALL = {"n_blocks": 2, "hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
@@ -166,3 +166,10 @@ def test_classes_of_a_stream_are_not_missing(classes, message):
     with pytest.raises(ValueError, match=f"classes must have no missing labels. {message}"):
         clf.partial_fit(X, Y, classes=classes)
     assert not hasattr(clf, "classes_")
+
+
+@pytest.mark.parametrize("label", [np.nan, None], ids=str)
+def test_a_label_that_is_missing_from_a_column_is_named(label):
+    """NumPy makes "nan" of it, which would be a class."""
+    with pytest.raises(ValueError, match=f"y must have no missing labels. Got {label} in row 1"):
+        refuse_missing("y", [["a"], [label], ["b"]])
