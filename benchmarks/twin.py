@@ -1,7 +1,7 @@
 """The honest twin: as many plain networks as NoProp has blocks, averaged, on the same budget.
 
 The same encoder, head, initial values, batches, optimiser, number of epochs, and the same use of
-rows that are left out (for the temperature, and to see whether longer training pays), as a "dt"
+rows that are left out (for the temperature, and to see how long to train), as a "dt"
 `NoPropClassifier` with the same parameters, but no latent: each network learns the label from the
 input alone, by cross-entropy or by the squared error of its probabilities (NoProp's own loss). What
 NoProp gains over the twin is gained by diffusing the label.

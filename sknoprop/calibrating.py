@@ -45,15 +45,16 @@ def calibrate(
     eps: Tensor,
     seeds: Seeds,
     otherwise: float,
-) -> float:
+) -> Tensor | None:
     """Find the temperature by rows that were not trained on; `otherwise` if there are none.
 
     By rows that blocks left out it is that of blocks alone, see `calibrate_mean`.
 
     Returns
     -------
-    float
-        Log loss of these rows at that temperature; infinite if there are none.
+    Tensor of shape (n_rows,), float64, or None
+        Log losses of these rows at that temperature, times their weights in units of the mean
+        weight; None if there are none.
     """
     if judge is not None:
         order = torch.randperm(len(judge.y), generator=seeds.generator("left out"))
@@ -65,11 +66,11 @@ def calibrate(
         weights = rows.sample_weight
     else:
         model.temperature.fill_(otherwise)
-        return math.inf
+        return None
     y, weight = labels[index], _effective(weights, index)
     model.temperature.fill_(fit_temperature(p, y, weight))
     losses = tempered_losses(p, y, model.temperature)
-    return float(losses.mean() if weight is None else (weight * losses).sum() / weight.sum())
+    return losses if weight is None else losses * weight / weight.mean()
 
 
 @torch.no_grad()

@@ -239,10 +239,12 @@ default="auto"
         Number of epochs, with a constant learning rate at most. "auto" is 30 for up to 1,000 rows
         of two classes, else 50, or 20 for networks of images; falls with the root of the number of
         rows from 5,000 on to a third, and is more where fewer than 150 steps would come of it; with
-        a constant learning rate it is 200. With `calibrate` "auto" has the data decide whether more
-        cycles follow this one: where blocks are less sure than they are right they train as long
-        again, and if that paid twice as long again. A cycle pays if rows that were not trained on
-        get likelier; else what it learnt is forgotten. Not for networks of images.
+        a constant learning rate it is 200. With `calibrate` "auto" has the data decide whether this
+        first cycle was too short or too long. Where blocks are less sure than they are right they
+        train as long again, and if that paid twice as long again. Where they are surer they train
+        anew for a quarter as long, and go on from the first cycle if that was clearly worse. A
+        cycle pays if rows that were not trained on get likelier; else what it learnt is forgotten.
+        Not for networks of images.
 
     augmentation : callable or None, default=None
         Changes the images of each training batch at random, on the device:
@@ -684,8 +686,8 @@ default="auto"
         params_here = numbers | {"image_shape": self.image_shape_}
         check_encoder(params_here)
         filled = fill_in(params_here, len(data.y), len(classes), streaming)
-        lengthen = params["max_iter"] == "auto" and not trains_on_images(filled)
-        settings = training_settings(filled, streaming, lengthen)
+        adapt = params["max_iter"] == "auto" and not trains_on_images(filled)
+        settings = training_settings(filled, streaming, adapt)
         n_jobs = 1 if streaming else filled["n_jobs"]
         with memory_errors(filled), own_modes(device):
             if again:

@@ -1,36 +1,50 @@
-"""How long to train, where the data decide: in cycles, as long as another one pays.
+"""How long to train, where the data decide: longer or for less long than suits most tables.
 
-A cycle has the number of epochs that suits most tables. Blocks that it left less sure than they
-are right (a temperature below one: see `sknoprop.calibration`) could have learnt more from their
-rows, and train as long again. If rows that were not trained on got likelier by it, twice as long
-again; else it is forgotten. Blocks that are too sure already would but become surer.
+A first cycle has the number of epochs that suits most tables. Rows that were not trained on show
+what it did. Where they ask for a temperature below one (see `sknoprop.calibration`), blocks are
+less sure than they are right and could have learnt more: they train as long again, and if the rows
+got likelier by it, twice as long again. Where they ask for one above, blocks are surer than they
+are right. Either they have begun to learn rows by heart, or what they still learn is worth more.
+So they train anew for a quarter as long. If the rows are clearly likelier by that it is kept; if
+they are clearly less likely by it more may help, and further cycles follow as long as they clearly
+pay. What does not pay is forgotten.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
 
 from sknoprop.model import NoPropModel
 from sknoprop.training import Trained, TrainingError
 
-__all__ = ["LENGTHS", "train_further"]
+__all__ = ["CLEARLY", "LENGTHS", "SHORTER", "adapt_length"]
 
 #: Of further cycles, in lengths of the first: each doubles what has been trained.
 LENGTHS = (1, 2)
 
+#: The first cycle has so many times the epochs of the one that is trained anew.
+SHORTER = 4
 
-def train_further(
+#: Standard errors, row by row, by which rows are clearly likelier or less likely. A few hundred
+#: rows are often likelier by chance alone.
+CLEARLY = 1.0
+
+
+def adapt_length(
     model: NoPropModel,
     trained: Trained,
-    loss: float,
-    train: Callable[[Trained, int], Trained],
-    judge: Callable[[], float],
+    losses: Tensor | None,
+    train: Callable[[Trained | None, int], Trained],
+    judge: Callable[[], Tensor | None],
     n_epochs: int,
+    fresh: Mapping[str, Tensor] | None = None,
     n_before: int = 0,
 ) -> Trained:
-    """Train a model for more cycles, in place, if it is less sure than it is right.
+    """Train a model for longer or for less long, in place, if its first cycle asks for it.
 
     Parameters
     ----------
@@ -38,15 +52,17 @@ def train_further(
         After its first cycle, with its temperature.
     trained : Trained
         What that left.
-    loss : float
-        By `judge`, after it; infinite where there are no rows to judge by.
+    losses : Tensor of shape (n_rows,), or None
+        By `judge`, after it; None where there are no rows to judge by.
     train : callable
-        Trains the model for a number of epochs, given what it goes on from.
+        Trains the model for a number of epochs, given what it goes on from: None if anew.
     judge : callable
-        Finds the temperature; the log loss of rows that were not trained on. Both may raise a
-        TrainingError, which ends it as a cycle that does not pay.
+        Finds the temperature; the log losses of rows that were not trained on, the same each time.
+        Both may raise a TrainingError, which ends it as a cycle that does not pay.
     n_epochs : int
         Of the first cycle. One that has fewer was ended by a callback, and is the last.
+    fresh : mapping of str to Tensor, optional
+        The model's state before any training. None if it cannot be trained anew.
     n_before : int, default=0
         Epochs of earlier trainings that the first cycle went on from.
 
@@ -56,28 +72,50 @@ def train_further(
         Of the last cycle that paid, which the model is left with. If the user interrupts a cycle,
         those before it are all that is kept.
     """
-    unsure = float(model.temperature) < 1.0 and math.isfinite(loss)
     ended = trained.interrupted is not None or len(trained.history) - n_before < n_epochs
-    if ended or not unsure:
+    if ended or losses is None:
         return trained
-    for length in LENGTHS:
-        kept = copy.deepcopy(model.state_dict())
-        n_whole = len(trained.history)
+
+    def attempt(before: Trained | None, length: int, enough: float) -> float:
+        """Train, and keep it if rows are likelier by more than `enough`; by how much they are."""
+        nonlocal trained, losses
+        assert losses is not None
+        kept, interrupted = copy.deepcopy(model.state_dict()), False
+        gain = math.nan
         try:
-            longer = train(trained, length * n_epochs)
-            interrupted = longer.interrupted is not None
-            pays = not interrupted and (new := judge()) < loss
+            if before is None and fresh is not None:
+                model.load_state_dict(fresh)
+            tried = train(before, length)
+            interrupted = tried.interrupted is not None
+            if not interrupted and (new := judge()) is not None:
+                gain = _standard_errors(losses - new)
         except TrainingError:
-            interrupted = pays = False
+            pass
         except KeyboardInterrupt:
-            interrupted, pays = True, False
-        if not pays:
+            interrupted = True
+        if gain > enough:
+            trained, losses = tried, new
+        else:
             model.load_state_dict(kept)
             model.eval().requires_grad_(False)
-            if interrupted:
-                trained.interrupted = n_whole - n_before
-            break
-        trained, loss = longer, new
-        if len(trained.history) - n_whole < length * n_epochs:
+        if interrupted:
+            trained.interrupted = len(trained.history) - n_before
+        return gain
+
+    temperature = float(model.temperature)
+    enough = 0.0
+    if temperature > 1.0:
+        enough = CLEARLY
+        if fresh is None or not attempt(None, max(n_epochs // SHORTER, 1), enough) < -enough:
+            return trained
+    for length in LENGTHS if temperature != 1.0 else ():
+        n_whole = len(trained.history)
+        pays = attempt(trained, length * n_epochs, enough) > enough
+        if not pays or len(trained.history) - n_whole < length * n_epochs:
             break
     return trained
+
+
+def _standard_errors(gains: Tensor) -> float:
+    """The mean, in standard errors of it."""
+    return float(gains.mean() / gains.std() * math.sqrt(len(gains)))

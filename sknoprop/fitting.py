@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from sknoprop._images import LazyRows
 from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
 from sknoprop.calibrating import calibrate, calibrate_mean, rows_left_out
-from sknoprop.cycles import train_further
+from sknoprop.cycles import adapt_length
 from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
@@ -80,12 +80,12 @@ def check_precision(dtype: str, device: torch.device) -> None:
 
 
 def training_settings(
-    params: dict[str, Any], streaming: bool = False, lengthen: bool = False
+    params: dict[str, Any], streaming: bool = False, adapt: bool = False
 ) -> Settings:
     """How to train by filled-in parameters; a stream has one epoch of constant step size.
 
-    With `lengthen` the number of epochs is that of the first of several cycles, see
-    `sknoprop.cycles`, if there are cycles.
+    With `adapt` the number of epochs is that of a first cycle, and the data decide whether more or
+    fewer are better, see `sknoprop.cycles`, if there are cycles.
     """
     one_cycle = params["learning_rate"] == "one-cycle" and not streaming
     n_epochs = 1 if streaming else params["max_iter"]
@@ -109,7 +109,7 @@ def training_settings(
         progress_bar=bool(params["verbose"]) and not streaming,
         verbose=max(params["verbose"] - 1, 0),
         calibrate=calibrated,
-        lengthen=lengthen and one_cycle and calibrated,
+        adapt=adapt and one_cycle and calibrated,
         leave_out=calibrated and not streaming,
         # A stream's part is learnt as a whole or not at all: who interrupts means the stream.
         keep_interrupted=not streaming,
@@ -188,20 +188,22 @@ def fit_model(
         where = rows.y.device if device is None else device
         return train_groups(model, rows, judge, own, numbers, before, groups, n_jobs, where)
 
-    def judged() -> float:
+    def judged() -> Tensor | None:
         _try_out(model, rows, eps)
         if not settings.calibrate:
-            return math.inf
+            return None
         return calibrate(model, rows, judge, eps, seeds, known)
 
     _tell(settings, "on_whole_fit_begin")
     finished = False
+    anew = settings.adapt and before is None
+    fresh = copy.deepcopy(model.state_dict()) if anew else None
     try:
         trained = cycle(before, settings.n_epochs)
-        loss = judged()
-        if settings.lengthen:
-            lengths = settings.n_epochs, seeds.epoch
-            trained = train_further(model, trained, loss, cycle, judged, *lengths)
+        losses = judged()
+        if settings.adapt:
+            lengths = settings.n_epochs, fresh, seeds.epoch
+            trained = adapt_length(model, trained, losses, cycle, judged, *lengths)
         if rows.left_out is not None:
             calibrate_mean(model, rows, eps)
         finished = trained.interrupted is None
@@ -209,7 +211,7 @@ def fit_model(
         _tell(settings, "on_whole_fit_end", finished)
     trained.left_out = None if rows.left_out is None else rows.left_out.digest
     if trained.interrupted is not None:
-        of_all = "" if settings.lengthen else f" of {settings.n_epochs}"
+        of_all = "" if settings.adapt else f" of {settings.n_epochs}"
         warnings.warn(
             f"Training interrupted after {trained.interrupted}{of_all} epochs; the model learnt so "
             "far is kept.",

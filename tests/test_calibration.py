@@ -23,6 +23,7 @@ from sknoprop.calibration import (
     tempered,
     tempered_losses,
 )
+from sknoprop.cycles import SHORTER
 from sknoprop.inference import kernel_probabilities
 from sknoprop.probes import Probes
 from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
@@ -222,7 +223,7 @@ def test_weights_say_as_much_as_their_number_does():
     assert abs(np.log(first)) < PRIOR
     judge = Validation(inputs, labels, torch.tensor(7.0 * weight), eps)
     model.temperature.fill_(1.0)
-    loss = calibrate(model, rows, judge, eps, Seeds(0), 1.0)
+    loss = float(calibrate(model, rows, judge, eps, Seeds(0), 1.0).mean())
     assert float(model.temperature) == pytest.approx(first, rel=1e-3)
     probes = Probes(model, eps)
     p = kernel_probabilities(model, model.encoder(inputs[:1]), probes)  # at that temperature
@@ -351,16 +352,19 @@ def test_further_cycles_hang_on_blocks_alone(monkeypatch):
     """Blocks that are too sure train no further, be their mean less sure than it is right."""
     cycles = []
     train = sknoprop.fitting.train
-    monkeypatch.setattr(
-        sknoprop.fitting, "train", lambda *arguments: cycles.append(1) or train(*arguments)
-    )
+
+    def spy(model, rows, judge, settings, *arguments):
+        cycles.append(settings.n_epochs)
+        return train(model, rows, judge, settings, *arguments)
+
+    monkeypatch.setattr(sknoprop.fitting, "train", spy)
     rng = np.random.default_rng(0)
     y = np.arange(400) % 4
     X = 2.0 * rng.standard_normal((4, 6))[y] + 1.65 * rng.standard_normal((400, 6))
     clf = NoPropClassifier("fm", n_blocks=3, random_state=0).fit(X, y)
     alone, of_mean = by_rows_left_out(clf, X, y)
     assert of_mean < 0.95 < 1.02 < alone, "else they agree"
-    assert len(cycles) == 1
+    assert cycles == [cycles[0], cycles[0] // SHORTER], "less is tried, and no more"
 
 
 def test_validation_rows_are_taken_where_there_are_any():

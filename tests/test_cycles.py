@@ -13,12 +13,25 @@ from torch import nn
 import sknoprop.fitting
 from sknoprop import NoPropClassifier
 from sknoprop.callbacks import FitCheckpoint
-from sknoprop.cycles import LENGTHS, train_further
+from sknoprop.cycles import LENGTHS, SHORTER, adapt_length
 from sknoprop.defaults import fill_in
 from sknoprop.training import Trained, TrainingError
 from tests.models import toy_data
 from tests.test_callbacks import Cut, Epochs, Interrupted, assert_same, outcome
 from tests.test_faults import Until
+
+
+class Nth(Interrupted):
+    """The user interrupts in an epoch, counted over all cycles."""
+
+    def __init__(self, number):
+        super().__init__(None)
+        self.number, self.seen = number, 0
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.seen += 1
+        self.epoch = len(net.history) if self.seen == self.number else None
+        super().on_epoch_begin(net, **kwargs)
 
 
 class Model(nn.Module):
@@ -28,34 +41,45 @@ class Model(nn.Module):
         self.number = nn.Parameter(torch.zeros(()), requires_grad=False)
 
 
+def of_rows(loss):
+    """Losses of rows that all have the same."""
+    return torch.full((4,), loss)
+
+
 class Course:
     """Cycles whose losses, or errors, are known beforehand."""
 
     def __init__(self, temperature, *losses):
         self.model = Model(temperature)
+        self.fresh = Model(1.0).state_dict()
+        self.model.number += 1
         self.losses = losses
         self.asked = []
 
     def train(self, before, n_epochs):
-        self.asked.append((len(before.history), n_epochs))
+        history = [] if before is None else before.history
+        self.asked.append((len(history), n_epochs))
         self.model.number += 1
         self.model.temperature.fill_(1.0)
         if isinstance(self.losses[len(self.asked) - 1], KeyboardInterrupt):
             raise self.losses[len(self.asked) - 1]
-        history = [*before.history, *[{}] * n_epochs]
+        history = [*history, *[{}] * n_epochs]
         after = self.losses[len(self.asked) - 1]
-        return Trained(history, interrupted=3 if after == "interrupted" else None)
+        interrupted = isinstance(after, str) and after == "interrupted"
+        return Trained(history, interrupted=3 if interrupted else None)
 
     def judge(self):
         self.model.temperature.fill_(2.0)
         loss = self.losses[len(self.asked) - 1]
         if isinstance(loss, Exception):
             raise loss
-        return loss
+        return loss if isinstance(loss, torch.Tensor) else of_rows(loss)
 
-    def run(self, loss=1.0, **trained):
-        first = Trained([{}] * 10, **trained)
-        return train_further(self.model, first, loss, self.train, self.judge, 10)
+    def run(self, losses=1.0, n_epochs=10, fresh=True, **trained):
+        first = Trained([{}] * n_epochs, **trained)
+        losses = of_rows(losses) if isinstance(losses, float) else losses
+        fresh = self.fresh if fresh else None
+        return adapt_length(self.model, first, losses, self.train, self.judge, n_epochs, fresh)
 
 
 @pytest.mark.parametrize(
@@ -76,24 +100,84 @@ def test_cycles_follow_while_they_pay_and_what_does_not_is_forgotten(losses, ask
     assert course.asked == asked
     assert len(trained.history) == n_epochs
     n_kept = {10: 0, 20: 1, 40: 2}[n_epochs]
-    assert int(course.model.number) == n_kept
+    assert int(course.model.number) == 1 + n_kept
     assert float(course.model.temperature) == pytest.approx(2.0 if n_kept else 0.9)
     assert trained.interrupted is None
 
 
-@pytest.mark.parametrize("temperature", [1.0, 1.3])
-def test_who_is_sure_enough_trains_no_further(temperature):
-    course = Course(temperature, 0.1, 0.1)
+def test_who_is_as_sure_as_right_trains_neither_longer_nor_shorter():
+    course = Course(1.0, 0.1, 0.1)
     assert len(course.run().history) == 10
     assert course.asked == []
 
 
-def test_nor_do_those_that_cannot_be_judged_or_were_interrupted():
-    for run in ({"loss": float("inf")}, {"interrupted": 4}):
-        course = Course(0.9, 0.1, 0.1)
+#: By how much each of four rows is likelier: clearly so, clearly not, by chance alone, not at all
+#: (.05 in the mean with a standard error of .02, and then of .13).
+GAINS = {
+    "clearly": torch.tensor([0.01, 0.09, 0.02, 0.08]),
+    "clearly less": torch.tensor([-0.01, -0.09, -0.02, -0.08]),
+    "by chance": torch.tensor([0.3, 0.25, -0.15, -0.2]),
+    "less by chance": torch.tensor([-0.3, -0.25, 0.15, 0.2]),
+    "alike": torch.zeros(4),
+}
+
+
+@pytest.mark.parametrize("how", [*GAINS, "nan", "an error"])
+def test_who_is_too_sure_trains_anew_for_less_long_if_that_clearly_pays(how):
+    losses = {"nan": float("nan"), "an error": TrainingError("diverged")}
+    losses |= {name: 1.0 - gain for name, gain in GAINS.items()}
+    course = Course(1.3, losses[how], 2.0)
+    trained = course.run()
+    assert course.asked[0] == (0, 10 // SHORTER)
+    # Where the rows clearly say that less is worse they are asked about more, too.
+    assert course.asked[1:] == ([(10, 10)] if how == "clearly less" else [])
+    assert len(trained.history) == (10 // SHORTER if how == "clearly" else 10)
+    assert trained.interrupted is None
+    # Each training adds one to what it began with, which is nothing.
+    assert int(course.model.number) == 1
+    assert float(course.model.temperature) == pytest.approx(2.0 if how == "clearly" else 1.3)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "how", "n_epochs"),
+    [
+        (1.3, ["clearly", "clearly"], 40),
+        (1.3, ["clearly", "by chance"], 20),
+        (1.3, ["by chance"], 10),
+        (0.9, ["by chance", "by chance"], 40),
+        (0.9, ["less by chance"], 10),
+    ],
+)
+def test_who_was_too_sure_trains_further_only_if_that_clearly_pays(temperature, how, n_epochs):
+    losses = [torch.ones(4)]
+    for name in how:
+        losses.append(losses[-1] - GAINS[name])
+    worse = [1.0 - GAINS["clearly less"]] if temperature > 1.0 else []
+    course = Course(temperature, *worse, *losses[1:])
+    assert len(course.run().history) == n_epochs
+    assert int(course.model.number) == {10: 1, 20: 2, 40: 3}[n_epochs]
+    assert course.asked[: len(worse)] == [(0, 10 // SHORTER)] * len(worse)
+    assert course.asked[len(worse) :] == [(10, 10), (20, 20)][: len(how)]
+
+
+def test_a_cycle_of_few_epochs_has_at_least_one_when_trained_anew():
+    course = Course(1.3, 0.9)
+    assert len(course.run(n_epochs=SHORTER - 1).history) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.9, 1.3])
+def test_nor_do_those_that_cannot_be_judged_or_were_interrupted(temperature):
+    for run in ({"losses": None}, {"interrupted": 4}):
+        course = Course(temperature, 0.1, 0.1)
         trained = course.run(**run)
         assert course.asked == []
         assert trained.interrupted == run.get("interrupted")
+
+
+def test_what_went_on_from_earlier_training_is_not_trained_anew():
+    course = Course(1.3, 0.1)
+    assert len(course.run(fresh=False).history) == 10
+    assert course.asked == []
 
 
 @pytest.mark.parametrize("how", ["interrupted", KeyboardInterrupt()], ids=["later", "at once"])
@@ -101,7 +185,11 @@ def test_who_interrupts_gets_the_cycles_before(how):
     course = Course(0.9, 0.8, how)
     trained = course.run()
     assert trained.interrupted == len(trained.history) == 20
-    assert int(course.model.number) == 1
+    assert int(course.model.number) == 2
+    course = Course(1.3, how)
+    trained = course.run()
+    assert trained.interrupted == len(trained.history) == 10
+    assert float(course.model.temperature) == pytest.approx(1.3)
 
 
 def parity(n=200, seed=0):
@@ -138,11 +226,72 @@ def test_more_is_trained_where_it_pays_on_fresh_rows(variant):
 
 @pytest.mark.parametrize("variant", ["dt", "ct", "fm"])
 def test_and_not_where_rows_say_little(variant):
+    """Two hundred of them do not say whether less would be better, either."""
     X, y = blurred()
     auto = NoPropClassifier(variant, **FAST).fit(X, y)
     one = NoPropClassifier(variant, **FAST, max_iter=n_epochs(X, y)).fit(X, y)
     np.testing.assert_array_equal(auto.predict_proba(X), one.predict_proba(X))
     assert auto.temperature_ == one.temperature_ > 1.0
+
+
+#: What learns by heart, given the time.
+LARGE = {"n_blocks": 5, "hidden_layer_sizes": (128, 64), "random_state": 0}
+
+
+def vague(n=1600, seed=0):
+    """Twenty columns of which one says something of the label."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, 20))
+    return X, (X[:, 0] > 0) ^ (rng.random(n) < 0.15)
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [("dt", {}), ("ct", {}), ("fm", {}), ("dt", {"embedding": "learned"}), ("dt", {"n_jobs": 2})],
+    ids=str,
+)
+def test_less_is_trained_where_rows_would_be_learnt_by_heart(variant, options):
+    (X, y), (fresh, labels) = vague(), vague(seed=1)
+    cycle = n_epochs(X, y)
+    with joblib.parallel_config("threading"):
+        auto = NoPropClassifier(variant, **LARGE, **options).fit(X, y)
+        short = NoPropClassifier(variant, **LARGE, **options, max_iter=cycle // SHORTER).fit(X, y)
+        whole = NoPropClassifier(variant, **LARGE, **options, max_iter=cycle).fit(X, y)
+    # All that is left of the whole cycle is the time that it took.
+    assert auto.n_iter_ == len(auto.loss_curve_) == len(auto.history_) == cycle // SHORTER
+    np.testing.assert_array_equal(auto.loss_curve_, short.loss_curve_)
+    np.testing.assert_array_equal(auto.predict_proba(X), short.predict_proba(X))
+    assert log_loss(labels, auto.predict_proba(fresh)) < log_loss(
+        labels, whole.predict_proba(fresh)
+    )
+
+
+def test_a_warm_start_goes_on_from_what_was_trained_anew():
+    X, y = vague()
+    cycle = n_epochs(X, y)
+    auto = NoPropClassifier(**LARGE, warm_start=True).fit(X, y)
+    short = NoPropClassifier(**LARGE, warm_start=True, max_iter=cycle // SHORTER).fit(X, y)
+    for clf in (auto, short):
+        clf.set_params(max_iter=3).fit(X, y)
+        assert clf.n_iter_ == cycle // SHORTER + 3
+    np.testing.assert_array_equal(auto.predict_proba(X), short.predict_proba(X))
+
+
+def test_who_interrupts_the_shorter_cycle_keeps_the_first(tmp_path):
+    X, y = vague()
+    cycle, path = n_epochs(X, y), tmp_path / "fit.ckpt"
+    one = NoPropClassifier(**LARGE, max_iter=cycle).fit(X, y)
+    clf = NoPropClassifier(**LARGE, callbacks=[FitCheckpoint(path), Nth(cycle + 5)])
+    with pytest.warns(ConvergenceWarning, match=f"after {cycle} epochs"):
+        clf.fit(X, y)
+    assert clf.n_iter_ == cycle
+    np.testing.assert_array_equal(clf.predict_proba(X), one.predict_proba(X))
+    # Nothing of the fit is lost: run again, it ends as if it had not been interrupted.
+    seen = Epochs()
+    clf = NoPropClassifier(**LARGE, callbacks=[FitCheckpoint(path), seen]).fit(X, y)
+    assert seen.numbers == list(range(5, cycle // SHORTER + 1))
+    assert_same(outcome(clf), outcome(NoPropClassifier(**LARGE).fit(X, y)))
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +383,7 @@ def test_one_that_was_cut_off_between_cycles_trains_none_of_them_again(tmp_path,
     assert len(seen.numbers) == cycle
     assert path.exists()
     assert_same(outcome(clf.fit(X, y)), outcome(whole))
-    assert len(seen.numbers) == cycle, "training is over"
+    assert len(seen.numbers) == cycle + cycle // SHORTER, "the first cycle is over"
     assert os.listdir(tmp_path) == []
 
 

@@ -63,8 +63,8 @@ class Settings:
     """Blocks whose gradients are taken together, see `sknoprop.training.slices`; None for all."""
     calibrate: bool = False
     """Whether class probabilities have a temperature."""
-    lengthen: bool = False
-    """Whether more cycles may follow that of `n_epochs`, see `sknoprop.cycles`."""
+    adapt: bool = False
+    """Whether more or fewer epochs than `n_epochs` may be trained, see `sknoprop.cycles`."""
     leave_out: bool = False
     """Whether blocks leave out rows to find it by."""
     early_stopping: bool = False
