@@ -240,11 +240,12 @@ default="auto"
         of two classes, else 50, or 20 for networks of images; falls with the root of the number of
         rows from 5,000 on to a third, and is more where fewer than 150 steps would come of it; with
         a constant learning rate it is 200. With `calibrate` "auto" has the data decide whether this
-        first cycle was too short or too long. Where blocks are less sure than they are right they
-        train as long again, and if that paid twice as long again. Where they are surer they train
-        anew for a quarter as long, and go on from the first cycle if that was clearly worse. A
-        cycle pays if rows that were not trained on get likelier; else what it learnt is forgotten.
-        Not for networks of images.
+        first cycle was too short or too long, by rows that were not trained on. Where blocks are
+        less sure than they are right they train as long again, and if the rows got likelier twice
+        as long again. Where they are surer they train anew for a quarter as long, which is kept
+        if the rows are clearly likelier; if they are clearly less likely, further cycles follow
+        the first as long as they clearly pay. What does not pay is forgotten. Not for networks of
+        images; and a warm start is not begun anew.
 
     augmentation : callable or None, default=None
         Changes the images of each training batch at random, on the device:
@@ -254,7 +255,9 @@ default="auto"
     callbacks : list of skorch callbacks, default=None
         Callbacks, or pairs of name and callback, for the training loop: checkpoints, schedules of
         the learning rate (with ``learning_rate="constant"``), loggers; none that scores.
-        `history_` has what they can monitor: "train_loss" and "valid_loss". With
+        `history_` has what they can monitor: "train_loss" and "valid_loss". Each cycle of
+        ``max_iter="auto"`` is a training to them, which may be forgotten: with callbacks that
+        write files, give a number. With
         `sknoprop.callbacks.FitCheckpoint` a fit whose process was killed goes on to the last bit.
 
     device : str or torch.device, default="auto"
@@ -343,7 +346,8 @@ default="auto"
         Class embeddings after training.
 
     n_iter_ : int
-        Number of epochs run.
+        Number of epochs that the blocks have been trained for. Those of a cycle that did not pay
+        (see `max_iter`) are forgotten and not counted, here as in the curves and `history_`.
 
     temperature_ : float
         Temperature of the blocks' class probabilities, chosen to calibrate their mean: below 1
@@ -536,7 +540,7 @@ default="auto"
             With a constant learning rate, if losses still fell when epochs ran out. And after
             Ctrl-C in a later epoch: training ends, and the model is what it was at the end of the
             last one that was completed (with `early_stopping`, the best of each block until
-            then), or of the last cycle where there are several. As with `MLPClassifier`, a search
+            then), or of the last cycle that paid where there are several. As with `MLPClassifier`, a search
             or cross-validation goes on to its next fit.
         """
         device = self._check_parameters()

@@ -57,8 +57,9 @@ def adapt_length(
     train : callable
         Trains the model for a number of epochs, given what it goes on from: None if anew.
     judge : callable
-        Finds the temperature; the log losses of rows that were not trained on, the same each time.
-        Both may raise a TrainingError, which ends it as a cycle that does not pay.
+        Finds the temperature; log losses of rows that were not trained on, times their weights, of
+        the same rows each time. Both may raise a TrainingError, which ends it as a cycle that does
+        not pay.
     n_epochs : int
         Of the first cycle. One that has fewer was ended by a callback, and is the last.
     fresh : mapping of str to Tensor, optional
@@ -75,47 +76,57 @@ def adapt_length(
     ended = trained.interrupted is not None or len(trained.history) - n_before < n_epochs
     if ended or losses is None:
         return trained
+    too_sure = float(model.temperature) > 1.0
 
-    def attempt(before: Trained | None, length: int, enough: float) -> float:
-        """Train, and keep it if rows are likelier by more than `enough`; by how much they are."""
+    def attempt(before: Trained | None, length: int) -> int:
+        """Train, and keep it if rows are likelier by it: 1. If they are less likely: -1."""
         nonlocal trained, losses
-        assert losses is not None
-        kept, interrupted = copy.deepcopy(model.state_dict()), False
-        gain = math.nan
+        kept = copy.deepcopy(model.state_dict())
+        verdict, interrupted = 0, False
         try:
             if before is None and fresh is not None:
                 model.load_state_dict(fresh)
             tried = train(before, length)
             interrupted = tried.interrupted is not None
-            if not interrupted and (new := judge()) is not None:
-                gain = _standard_errors(losses - new)
+            # What a callback ended anywhere says nothing of how long to train from the start.
+            cut = before is None and len(tried.history) < length
+            if not (interrupted or cut):
+                new = judge()
+                verdict = _verdict(losses, new, clearly=too_sure)
         except TrainingError:
             pass
         except KeyboardInterrupt:
             interrupted = True
-        if gain > enough:
+        if verdict > 0:
             trained, losses = tried, new
         else:
             model.load_state_dict(kept)
             model.eval().requires_grad_(False)
         if interrupted:
             trained.interrupted = len(trained.history) - n_before
-        return gain
+        return verdict
 
-    temperature = float(model.temperature)
-    enough = 0.0
-    if temperature > 1.0:
-        enough = CLEARLY
-        if fresh is None or not attempt(None, max(n_epochs // SHORTER, 1), enough) < -enough:
+    if too_sure:
+        # A callback may have given the model parameters of other names.
+        if fresh is None or fresh.keys() != model.state_dict().keys():
             return trained
-    for length in LENGTHS if temperature != 1.0 else ():
+        if attempt(None, max(n_epochs // SHORTER, 1)) >= 0:
+            return trained
+    for length in LENGTHS:
         n_whole = len(trained.history)
-        pays = attempt(trained, length * n_epochs, enough) > enough
+        pays = attempt(trained, length * n_epochs) > 0
         if not pays or len(trained.history) - n_whole < length * n_epochs:
             break
     return trained
 
 
-def _standard_errors(gains: Tensor) -> float:
-    """The mean, in standard errors of it."""
-    return float(gains.mean() / gains.std() * math.sqrt(len(gains)))
+def _verdict(old: Tensor | None, new: Tensor | None, clearly: bool) -> int:
+    """1 if losses are lower than they were, -1 if higher, 0 if that is not clear, or none."""
+    if old is None or new is None:
+        return 0
+    gains, margin = old - new, 0.0
+    if clearly:
+        rows = len(gains)
+        margin = CLEARLY * float(gains.std()) / math.sqrt(rows) if rows > 1 else math.inf
+    mean = float(gains.mean())
+    return int(mean > margin) - int(mean < -margin)

@@ -194,10 +194,10 @@ def fit_model(
             return None
         return calibrate(model, rows, judge, eps, seeds, known)
 
-    _tell(settings, "on_whole_fit_begin")
-    finished = False
     anew = settings.adapt and before is None
     fresh = copy.deepcopy(model.state_dict()) if anew else None
+    _tell(settings, "on_whole_fit_begin")
+    finished = False
     try:
         trained = cycle(before, settings.n_epochs)
         losses = judged()

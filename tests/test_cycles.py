@@ -8,7 +8,9 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
+from skorch.callbacks import Callback
 from torch import nn
+from torch.nn.utils import prune
 
 import sknoprop.fitting
 from sknoprop import NoPropClassifier
@@ -43,7 +45,7 @@ class Model(nn.Module):
 
 def of_rows(loss):
     """Losses of rows that all have the same."""
-    return torch.full((4,), loss)
+    return torch.full((100,), loss, dtype=torch.float64)
 
 
 class Course:
@@ -105,20 +107,18 @@ def test_cycles_follow_while_they_pay_and_what_does_not_is_forgotten(losses, ask
     assert trained.interrupted is None
 
 
-def test_who_is_as_sure_as_right_trains_neither_longer_nor_shorter():
-    course = Course(1.0, 0.1, 0.1)
-    assert len(course.run().history) == 10
-    assert course.asked == []
+def gains(mean):
+    """By how much each of a hundred rows is likelier: by `mean` standard errors on the average."""
+    own = torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return 0.1 * ((own - own.mean()) / own.std() + mean / 10)
 
 
-#: By how much each of four rows is likelier: clearly so, clearly not, by chance alone, not at all
-#: (.05 in the mean with a standard error of .02, and then of .13).
 GAINS = {
-    "clearly": torch.tensor([0.01, 0.09, 0.02, 0.08]),
-    "clearly less": torch.tensor([-0.01, -0.09, -0.02, -0.08]),
-    "by chance": torch.tensor([0.3, 0.25, -0.15, -0.2]),
-    "less by chance": torch.tensor([-0.3, -0.25, 0.15, 0.2]),
-    "alike": torch.zeros(4),
+    "clearly": gains(1.05),
+    "clearly less": gains(-1.05),
+    "by chance": gains(0.95),
+    "less by chance": gains(-0.95),
+    "alike": torch.zeros(100, dtype=torch.float64),
 }
 
 
@@ -149,7 +149,7 @@ def test_who_is_too_sure_trains_anew_for_less_long_if_that_clearly_pays(how):
     ],
 )
 def test_who_was_too_sure_trains_further_only_if_that_clearly_pays(temperature, how, n_epochs):
-    losses = [torch.ones(4)]
+    losses = [of_rows(1.0)]
     for name in how:
         losses.append(losses[-1] - GAINS[name])
     worse = [1.0 - GAINS["clearly less"]] if temperature > 1.0 else []
@@ -163,6 +163,14 @@ def test_who_was_too_sure_trains_further_only_if_that_clearly_pays(temperature, 
 def test_a_cycle_of_few_epochs_has_at_least_one_when_trained_anew():
     course = Course(1.3, 0.9)
     assert len(course.run(n_epochs=SHORTER - 1).history) == 1
+
+
+def test_of_one_row_nothing_is_clear():
+    one = torch.ones(1)
+    course = Course(1.3, 0.5 * one)
+    assert len(course.run(one).history) == 10
+    course = Course(0.9, 0.5 * one, one)
+    assert len(course.run(one).history) == 20, "but it may be likelier"
 
 
 @pytest.mark.parametrize("temperature", [0.9, 1.3])
@@ -264,6 +272,111 @@ def test_less_is_trained_where_rows_would_be_learnt_by_heart(variant, options):
     assert log_loss(labels, auto.predict_proba(fresh)) < log_loss(
         labels, whole.predict_proba(fresh)
     )
+
+
+def n_trainings(monkeypatch):
+    """Lengths of the trainings from now on."""
+    lengths, train = [], sknoprop.fitting.train
+
+    def spy(model, rows, judge, settings, *others):
+        lengths.append(settings.n_epochs)
+        return train(model, rows, judge, settings, *others)
+
+    monkeypatch.setattr(sknoprop.fitting, "train", spy)
+    return lengths
+
+
+def test_a_warm_start_of_blocks_that_are_too_sure_is_one_cycle_more(monkeypatch):
+    X, y = vague()
+    cycle = n_epochs(X, y)
+    clf = NoPropClassifier(**LARGE, warm_start=True).fit(X, y)
+    lengths = n_trainings(monkeypatch)
+    assert clf.fit(X, y).n_iter_ == cycle // SHORTER + cycle
+    assert clf.temperature_ != 1.0
+    assert lengths == [cycle]
+
+
+class UpTo(Callback):
+    """Ends each training when so many epochs are done, in all trainings together."""
+
+    def __init__(self, number):
+        self.number, self.seen = number, 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen += 1
+        if self.seen >= self.number:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("more", [1, 5])
+def test_a_callback_that_ends_the_shorter_cycle_ends_training(more, monkeypatch):
+    X, y = vague()
+    cycle = n_epochs(X, y)
+    lengths = n_trainings(monkeypatch)
+    clf = NoPropClassifier(**LARGE, callbacks=[UpTo(cycle + more)]).fit(X, y)
+    assert clf.n_iter_ == cycle
+    assert lengths == [cycle, cycle // SHORTER]
+
+
+class CutAfter(UpTo):
+    """Ends a fit as an error does, after so many epochs."""
+
+    def on_epoch_end(self, net, **kwargs):
+        try:
+            super().on_epoch_end(net, **kwargs)
+        except KeyboardInterrupt:
+            raise RuntimeError("cut") from None
+
+
+class Pruning(Callback):
+    """Gives the model parameters of other names."""
+
+    def on_train_begin(self, net, **kwargs):
+        layer = net.module_.encoder.layers[0]
+        prune.l1_unstructured(layer, "weight", amount=0.2)
+
+
+def test_what_a_callback_has_rebuilt_is_not_trained_anew():
+    X, y = vague()
+    clf = NoPropClassifier(**LARGE, callbacks=[Pruning()]).fit(X, y)
+    assert clf.n_iter_ == n_epochs(X, y)
+
+
+def test_a_shorter_cycle_that_diverges_is_forgotten(monkeypatch):
+    X, y = vague()
+    cycle = n_epochs(X, y)
+    one = NoPropClassifier(**LARGE, max_iter=cycle).fit(X, y)
+    train = sknoprop.fitting.train
+
+    def diverge(model, rows, judge, settings, *others):
+        trained = train(model, rows, judge, settings, *others)
+        if settings.n_epochs < cycle:
+            raise TrainingError("diverged")
+        return trained
+
+    monkeypatch.setattr(sknoprop.fitting, "train", diverge)
+    clf = NoPropClassifier(**LARGE).fit(X, y)
+    assert clf.n_iter_ == cycle
+    np.testing.assert_array_equal(clf.predict_proba(X), one.predict_proba(X))
+
+
+def test_one_that_was_cut_off_while_it_was_trained_anew_ends_as_if_it_had_not(tmp_path):
+    X, y = vague(800)
+    cycle, path = n_epochs(X, y), tmp_path / "fit.ckpt"
+    whole = NoPropClassifier(**LARGE).fit(X, y)
+    shorter = cycle // SHORTER
+    runs = {10: range(1, 11), cycle - 7: [*range(11, cycle + 1), 1, 2, 3]}
+    for cut, numbers in runs.items():
+        seen = Epochs()
+        clf = NoPropClassifier(**LARGE, callbacks=[FitCheckpoint(path), seen, CutAfter(cut)])
+        with pytest.raises(RuntimeError, match="cut"):
+            clf.fit(X, y)
+        assert seen.numbers == list(numbers)
+    seen = Epochs()
+    clf = NoPropClassifier(**LARGE, callbacks=[FitCheckpoint(path), seen]).fit(X, y)
+    assert seen.numbers[: shorter - 3] == list(range(4, shorter + 1))
+    assert_same(outcome(clf), outcome(whole))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_warm_start_goes_on_from_what_was_trained_anew():
