@@ -80,8 +80,8 @@ plt.show()
 # Where bars overlap, the choice is within the noise of three folds. A single block is the model to
 # beat: in discrete time its only level is pure noise, so it is a plain network that sees the input
 # and nothing else. It differs in two more ways, so this does not compare numbers of blocks alone. A
-# single block leaves out no rows, so it has no temperature and a single cycle of training. Three and
-# nine blocks have a temperature, and train for longer or for less long where that pays.
+# single block leaves out no rows, so it has no temperature and a single cycle of training. Three
+# and nine blocks have a temperature, and train for longer or for less long where that pays.
 #
 # Why do more blocks do what they do here?
 # ----------------------------------------

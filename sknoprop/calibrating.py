@@ -7,7 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from sknoprop.calibration import fit_temperature, temperature_ratio, tempered_losses
+from sknoprop.calibration import (
+    fit_temperature,
+    gain_of_mean,
+    temperature_ratio,
+    tempered,
+    tempered_losses,
+)
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
 from sknoprop.probes import Probes
@@ -53,23 +59,29 @@ def calibrate(
     Returns
     -------
     Tensor of shape (n_rows,), float64, or None
-        Log losses of these rows at that temperature, times their weights in units of the mean
-        weight; None if there are none.
+        Log losses of the blocks' mean on these rows, times their weights in units of the mean
+        weight; None if there are none. Of rows that blocks left out they are estimates: the loss
+        of the block that left the row out, less what averaging is expected to gain. (Blocks that
+        learn rows by heart differ more, so their mean suffers less from it than each alone.)
     """
     if judge is not None:
         order = torch.randperm(len(judge.y), generator=seeds.generator("left out"))
         index = order[:MOST_ROWS].to(judge.y.device)
-        p, labels = _estimates(model, judge.inputs, index, eps), judge.y
-        weights = judge.sample_weight
+        p, y = _estimates(model, judge.inputs, index, eps), judge.y[index]
+        weight = _effective(judge.sample_weight, index)
+        model.temperature.fill_(fit_temperature(p, y, weight))
+        losses = tempered_losses(p, y, model.temperature)
     elif rows.left_out is not None:
-        (p, index), labels = _of_left_out(model, rows, eps), rows.y
-        weights = rows.sample_weight
+        p, index = _of_left_out(model, rows, eps)
+        of_all = _estimates(model, rows.inputs, index, eps)
+        y, weight = rows.y[index], _effective(rows.sample_weight, index)
+        model.temperature.fill_(fit_temperature(p, y, weight))
+        alone = float(model.temperature)
+        of_mean = alone * temperature_ratio(of_all, alone, weight)
+        losses = tempered_losses(p, y, of_mean) - gain_of_mean(tempered(of_all, of_mean))
     else:
         model.temperature.fill_(otherwise)
         return None
-    y, weight = labels[index], _effective(weights, index)
-    model.temperature.fill_(fit_temperature(p, y, weight))
-    losses = tempered_losses(p, y, model.temperature)
     return losses if weight is None else losses * weight / weight.mean()
 
 

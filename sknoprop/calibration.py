@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sknoprop.rowwise import power, sum_of_classes
 
-__all__ = ["fit_temperature", "temperature_ratio", "tempered", "tempered_losses"]
+__all__ = ["fit_temperature", "gain_of_mean", "temperature_ratio", "tempered", "tempered_losses"]
 
 #: Standard deviation of ``log T`` before any row is seen: few rows say little about it.
 PRIOR = 0.3
@@ -119,6 +119,34 @@ def fit_temperature(
 
     # Of one estimate it falls to its least value and rises again.
     return math.exp(_minimum(cost, -math.log(MOST), math.log(MOST)))
+
+
+def gain_of_mean(p: Tensor) -> Tensor:
+    """By how much the mean of estimates has the lower log loss than they have on the average.
+
+    It needs no labels: it is what is expected if these are drawn from the mean m, the mean over
+    estimates of the Kullback-Leibler divergence ``sum_c m_c log(m_c / p_c)``.
+
+    Parameters
+    ----------
+    p : Tensor of shape (n_estimates, n_samples, n_classes)
+
+    Returns
+    -------
+    Tensor of shape (n_samples,)
+        Not negative; zero where all estimates are the same.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.calibration import gain_of_mean
+    >>> gain_of_mean(torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]])).round(decimals=4)
+    tensor([0.5108])
+    """
+    logs = p.clamp_min(torch.finfo(p.dtype).tiny).log()
+    mean = p.mean(0)
+    log_mean = mean.clamp_min(torch.finfo(p.dtype).tiny).log()
+    return (mean * (log_mean - logs.mean(0))).sum(-1).clamp_min(0.0)
 
 
 def temperature_ratio(p: Tensor, temperature: float, sample_weight: Tensor | None = None) -> float:

@@ -540,8 +540,8 @@ default="auto"
             With a constant learning rate, if losses still fell when epochs ran out. And after
             Ctrl-C in a later epoch: training ends, and the model is what it was at the end of the
             last one that was completed (with `early_stopping`, the best of each block until
-            then), or of the last cycle that paid where there are several. As with `MLPClassifier`, a search
-            or cross-validation goes on to its next fit.
+            then), or of the last cycle that paid where there are several. As with
+            `MLPClassifier`, a search or cross-validation goes on to its next fit.
         """
         device = self._check_parameters()
         again = self.warm_start and hasattr(self, "blocks_")

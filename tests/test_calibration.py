@@ -19,6 +19,7 @@ from sknoprop.calibrating import calibrate
 from sknoprop.calibration import (
     PRIOR,
     fit_temperature,
+    gain_of_mean,
     temperature_ratio,
     tempered,
     tempered_losses,
@@ -336,6 +337,53 @@ def test_the_temperature_is_found_by_rows_left_out(variant, enough, monkeypatch)
     alone, of_mean = by_rows_left_out(clf, X, y, weight)
     assert clf.temperature_ == pytest.approx(of_mean, rel=1e-3)
     assert of_mean < 0.9 * alone
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(2, 5))
+def test_what_a_mean_gains_is_what_labels_drawn_from_it_show(seed, n_estimates, n_classes):
+    p = np.random.default_rng(seed).dirichlet(np.ones(n_classes), (n_estimates, 3))
+    mean = p.mean(0)
+    expected = [
+        sum(
+            mean[row, label] * (np.log(mean[row, label]) - np.log(p[:, row, label]).mean())
+            for label in range(n_classes)
+        )
+        for row in range(3)
+    ]
+    np.testing.assert_allclose(gain_of_mean(torch.tensor(p)), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_sure_estimates_gain_a_finite_amount():
+    p = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]], dtype=F64)
+    assert torch.isfinite(gain_of_mean(p)).all()
+    assert float(gain_of_mean(p[[0, 2]])) == 0.0
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+def test_the_loss_of_the_mean_is_estimated_by_rows_left_out(weighted, monkeypatch):
+    """By blocks that have learnt much by heart, so that their mean is far better than each."""
+    found = []
+
+    def spy(*arguments):
+        found.append(calibrate(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(sknoprop.fitting, "calibrate", spy)
+    (X, y), (fresh, labels) = noisy(2000), noisy(4000, seed=1)
+    weight = np.random.default_rng(1).integers(1, 4, len(y)).astype(float) if weighted else None
+    params = {"n_blocks": 5, "hidden_layer_sizes": (128, 64), "max_iter": 80, "random_state": 0}
+    clf = NoPropClassifier(**params).fit(X, y, weight)
+    of_mean = log_loss(labels, clf.predict_proba(fresh))
+    clf.blocks_.temperature.fill_(by_rows_left_out(clf, X, y, weight)[0])
+    alone = np.mean([log_loss(labels, p) for p in clf.predict_block_proba(fresh)])
+    given = np.ones(len(y)) if weight is None else weight
+    block = leave_out(y.astype(int), given, 5, Seeds(clf._seed).numpy("left out")).block.numpy()
+    left = np.flatnonzero(block >= 0)
+    own = clf.predict_block_proba(X)[block[left], left, y[left].astype(int)]
+    of_left_out = -np.average(np.log(own), weights=given[left])
+    # Losses of these rows and of fresh ones differ by chance (.015), what is gained does not.
+    gained = of_left_out - float(found[0].mean())
+    assert gained == pytest.approx(alone - of_mean, rel=0.6)
 
 
 def test_it_is_that_of_the_mean_after_further_cycles_too():
