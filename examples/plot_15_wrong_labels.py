@@ -127,11 +127,11 @@ print(f"without the doubtful {again.score(X_test, y_test):.1%}")
 # What this is and is not
 # -----------------------
 #
-# It is a matter of how long to train. Where all labels are right a whole cycle of 50 epochs is better
-# on these digits, and where many are wrong a quarter of one. By the rows that blocks left out, whose
-# labels are as wrong as others', a fit may find that out. Of six hundred rows it does not always:
-# with most wrong labels the shorter training was tried, and not clearly better. ``max_iter=12``
-# knows what was wrong. Networks that are NoProp's in everything but the noised label, and find the
-# length of their training in the same way, are in the :doc:`measurements </measurements>`. And
-# probabilities are of labels as they are given: where many are wrong, NoProp is rightly less sure
-# of any.
+# It is a matter of how long to train. Where all labels are right a whole cycle of 50 epochs is
+# better on these digits, and where many are wrong a quarter of one. By the rows that blocks left
+# out, whose labels are as wrong as others', a fit may find that out. Six hundred rows do not always
+# say so clearly: with the most wrong labels the shorter training was tried, and given up. Who
+# knows that many are wrong sets ``max_iter=12``. Networks that are NoProp's in everything but the
+# noised label, and find the length of their training in the same way, are in the
+# :doc:`measurements </measurements>`. And probabilities are of labels as they are given: where many
+# are wrong, NoProp is rightly less sure of any.

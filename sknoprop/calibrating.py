@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,10 +22,23 @@ from sknoprop.training import LazyInputs, LeftOut, Rows, Trained, Validation, le
 from sknoprop.training.left_out import MOST_ROWS
 from sknoprop.training.seeds import Seeds
 
-__all__ = ["calibrate", "calibrate_mean", "rows_left_out"]
+__all__ = ["Judged", "calibrate", "calibrate_mean", "rows_left_out"]
 
 #: Rows by which the mean is seen to be less sure than blocks alone: without labels few are enough.
 ENOUGH_ROWS = 500
+
+
+class Judged(NamedTuple):
+    """Log losses of rows that were not trained on, times weights in units of the mean weight.
+
+    Of rows that blocks left out `alone` are those of the block that left the row out, and `of_mean`
+    estimates of what the blocks' mean has: as much, less what averaging is expected to gain. Blocks
+    that learn rows by heart differ more, so their mean suffers less from it than each alone. With
+    validation rows both are the mean's.
+    """
+
+    alone: Tensor
+    of_mean: Tensor
 
 
 def rows_left_out(
@@ -51,18 +65,15 @@ def calibrate(
     eps: Tensor,
     seeds: Seeds,
     otherwise: float,
-) -> Tensor | None:
+) -> Judged | None:
     """Find the temperature by rows that were not trained on; `otherwise` if there are none.
 
     By rows that blocks left out it is that of blocks alone, see `calibrate_mean`.
 
     Returns
     -------
-    Tensor of shape (n_rows,), float64, or None
-        Log losses of the blocks' mean on these rows, times their weights in units of the mean
-        weight; None if there are none. Of rows that blocks left out they are estimates: the loss
-        of the block that left the row out, less what averaging is expected to gain. (Blocks that
-        learn rows by heart differ more, so their mean suffers less from it than each alone.)
+    Judged or None
+        None if there are none.
     """
     if judge is not None:
         order = torch.randperm(len(judge.y), generator=seeds.generator("left out"))
@@ -70,19 +81,21 @@ def calibrate(
         p, y = _estimates(model, judge.inputs, index, eps), judge.y[index]
         weight = _effective(judge.sample_weight, index)
         model.temperature.fill_(fit_temperature(p, y, weight))
-        losses = tempered_losses(p, y, model.temperature)
+        alone = of_mean = tempered_losses(p, y, model.temperature)
     elif rows.left_out is not None:
         p, index = _of_left_out(model, rows, eps)
         of_all = _estimates(model, rows.inputs, index, eps)
         y, weight = rows.y[index], _effective(rows.sample_weight, index)
         model.temperature.fill_(fit_temperature(p, y, weight))
-        alone = float(model.temperature)
-        of_mean = alone * temperature_ratio(of_all, alone, weight)
-        losses = tempered_losses(p, y, of_mean) - gain_of_mean(tempered(of_all, of_mean))
+        alone = tempered_losses(p, y, model.temperature)
+        own = float(model.temperature)
+        mean = own * temperature_ratio(of_all, own, weight)
+        of_mean = tempered_losses(p, y, mean) - gain_of_mean(tempered(of_all, mean))
     else:
         model.temperature.fill_(otherwise)
         return None
-    return losses if weight is None else losses * weight / weight.mean()
+    factor = 1.0 if weight is None else weight / weight.mean()
+    return Judged(alone * factor, of_mean * factor)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from sknoprop.calibrating import Judged
 from sknoprop.model import NoPropModel
 from sknoprop.training import Trained, TrainingError
 
@@ -37,9 +38,9 @@ CLEARLY = 1.0
 def adapt_length(
     model: NoPropModel,
     trained: Trained,
-    losses: Tensor | None,
+    judged: Judged | None,
     train: Callable[[Trained | None, int], Trained],
-    judge: Callable[[], Tensor | None],
+    judge: Callable[[], Judged | None],
     n_epochs: int,
     fresh: Mapping[str, Tensor] | None = None,
     n_before: int = 0,
@@ -52,14 +53,13 @@ def adapt_length(
         After its first cycle, with its temperature.
     trained : Trained
         What that left.
-    losses : Tensor of shape (n_rows,), or None
+    judged : Judged or None
         By `judge`, after it; None where there are no rows to judge by.
     train : callable
         Trains the model for a number of epochs, given what it goes on from: None if anew.
     judge : callable
-        Finds the temperature; log losses of rows that were not trained on, times their weights, of
-        the same rows each time. Both may raise a TrainingError, which ends it as a cycle that does
-        not pay.
+        Finds the temperature, and judges by rows that were not trained on, the same each time. Both
+        may raise a TrainingError, which ends it as a cycle that does not pay.
     n_epochs : int
         Of the first cycle. One that has fewer was ended by a callback, and is the last.
     fresh : mapping of str to Tensor, optional
@@ -74,13 +74,13 @@ def adapt_length(
         those before it are all that is kept.
     """
     ended = trained.interrupted is not None or len(trained.history) - n_before < n_epochs
-    if ended or losses is None:
+    if ended or judged is None:
         return trained
     too_sure = float(model.temperature) > 1.0
 
     def attempt(before: Trained | None, length: int) -> int:
         """Train, and keep it if rows are likelier by it: 1. If they are less likely: -1."""
-        nonlocal trained, losses
+        nonlocal trained, judged
         kept = copy.deepcopy(model.state_dict())
         verdict, interrupted = 0, False
         try:
@@ -92,13 +92,13 @@ def adapt_length(
             cut = before is None and len(tried.history) < length
             if not (interrupted or cut):
                 new = judge()
-                verdict = _verdict(losses, new, clearly=too_sure)
+                verdict = _verdict(judged, new, too_sure)
         except TrainingError:
             pass
         except KeyboardInterrupt:
             interrupted = True
         if verdict > 0:
-            trained, losses = tried, new
+            trained, judged = tried, new
         else:
             model.load_state_dict(kept)
             model.eval().requires_grad_(False)
@@ -120,13 +120,16 @@ def adapt_length(
     return trained
 
 
-def _verdict(old: Tensor | None, new: Tensor | None, clearly: bool) -> int:
-    """1 if losses are lower than they were, -1 if higher, 0 if that is not clear, or none."""
+def _verdict(old: Judged | None, new: Judged | None, too_sure: bool) -> int:
+    """1 if rows are likelier than they were, -1 if less likely, 0 if that is not clear."""
     if old is None or new is None:
         return 0
-    gains, margin = old - new, 0.0
-    if clearly:
-        rows = len(gains)
-        margin = CLEARLY * float(gains.std()) / math.sqrt(rows) if rows > 1 else math.inf
-    mean = float(gains.mean())
-    return int(mean > margin) - int(mean < -margin)
+    if not too_sure:
+        # By blocks alone. What their mean gains is expected by its own probabilities, which are
+        # far off where it is not as sure as it is right.
+        gain = float((old.alone - new.alone).mean())
+        return int(gain > 0.0) - int(gain < 0.0)
+    gains = old.of_mean - new.of_mean
+    rows, gain = len(gains), float(gains.mean())
+    margin = CLEARLY * float(gains.std()) / math.sqrt(rows) if rows > 1 else math.inf
+    return int(gain > margin) - int(gain < -margin)

@@ -20,7 +20,7 @@ from sknoprop._data import Data
 from sknoprop._images import LazyRows
 from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
-from sknoprop.calibrating import calibrate, calibrate_mean, rows_left_out
+from sknoprop.calibrating import Judged, calibrate, calibrate_mean, rows_left_out
 from sknoprop.cycles import adapt_length
 from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
 from sknoprop.kernels import shared_draws
@@ -188,7 +188,7 @@ def fit_model(
         where = rows.y.device if device is None else device
         return train_groups(model, rows, judge, own, numbers, before, groups, n_jobs, where)
 
-    def judged() -> Tensor | None:
+    def judge_rows() -> Judged | None:
         _try_out(model, rows, eps)
         if not settings.calibrate:
             return None
@@ -200,10 +200,10 @@ def fit_model(
     finished = False
     try:
         trained = cycle(before, settings.n_epochs)
-        losses = judged()
+        found = judge_rows()
         if settings.adapt:
             lengths = settings.n_epochs, fresh, seeds.epoch
-            trained = adapt_length(model, trained, losses, cycle, judged, *lengths)
+            trained = adapt_length(model, trained, found, cycle, judge_rows, *lengths)
         if rows.left_out is not None:
             calibrate_mean(model, rows, eps)
         finished = trained.interrupted is None

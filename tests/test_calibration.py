@@ -224,7 +224,7 @@ def test_weights_say_as_much_as_their_number_does():
     assert abs(np.log(first)) < PRIOR
     judge = Validation(inputs, labels, torch.tensor(7.0 * weight), eps)
     model.temperature.fill_(1.0)
-    loss = float(calibrate(model, rows, judge, eps, Seeds(0), 1.0).mean())
+    loss = float(calibrate(model, rows, judge, eps, Seeds(0), 1.0).of_mean.mean())
     assert float(model.temperature) == pytest.approx(first, rel=1e-3)
     probes = Probes(model, eps)
     p = kernel_probabilities(model, model.encoder(inputs[:1]), probes)  # at that temperature
@@ -382,7 +382,8 @@ def test_the_loss_of_the_mean_is_estimated_by_rows_left_out(weighted, monkeypatc
     own = clf.predict_block_proba(X)[block[left], left, y[left].astype(int)]
     of_left_out = -np.average(np.log(own), weights=given[left])
     # Losses of these rows and of fresh ones differ by chance (.015), what is gained does not.
-    gained = of_left_out - float(found[0].mean())
+    assert float(found[0].alone.mean()) == pytest.approx(of_left_out, rel=1e-6)
+    gained = of_left_out - float(found[0].of_mean.mean())
     assert gained == pytest.approx(alone - of_mean, rel=0.6)
 
 

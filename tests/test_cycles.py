@@ -1,5 +1,6 @@
 """How long the data have a fit train."""
 
+import math
 import os
 
 import joblib
@@ -15,6 +16,7 @@ from torch.nn.utils import prune
 import sknoprop.cycles
 import sknoprop.fitting
 from sknoprop import NoPropClassifier
+from sknoprop.calibrating import Judged
 from sknoprop.callbacks import FitCheckpoint
 from sknoprop.cycles import LENGTHS, SHORTER, adapt_length
 from sknoprop.defaults import fill_in
@@ -53,7 +55,7 @@ class Course:
     """Cycles whose losses, or errors, are known beforehand."""
 
     def __init__(self, temperature, *losses):
-        self.model = Model(temperature)
+        self.model, self.too_sure = Model(temperature), temperature > 1.0
         self.fresh = Model(1.0).state_dict()
         self.model.number += 1
         self.losses = losses
@@ -76,13 +78,19 @@ class Course:
         loss = self.losses[len(self.asked) - 1]
         if isinstance(loss, Exception):
             raise loss
-        return loss if isinstance(loss, torch.Tensor) else of_rows(loss)
+        return self.judged(loss)
+
+    def judged(self, loss):
+        """By what is to be looked at: blocks alone where they are unsure, else their mean."""
+        losses = loss if isinstance(loss, torch.Tensor) else of_rows(loss)
+        other = torch.full_like(losses, math.nan)
+        return Judged(other, losses) if self.too_sure else Judged(losses, other)
 
     def run(self, losses=1.0, n_epochs=10, fresh=True, **trained):
         first = Trained([{}] * n_epochs, **trained)
-        losses = of_rows(losses) if isinstance(losses, float) else losses
+        judged = None if losses is None else self.judged(losses)
         fresh = self.fresh if fresh else None
-        return adapt_length(self.model, first, losses, self.train, self.judge, n_epochs, fresh)
+        return adapt_length(self.model, first, judged, self.train, self.judge, n_epochs, fresh)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +276,7 @@ def test_less_is_trained_where_rows_would_be_learnt_by_heart():
 @pytest.fixture
 def less_pays(monkeypatch):
     """Whatever rows say, a shorter cycle is clearly better where one is tried."""
-    monkeypatch.setattr(sknoprop.cycles, "_verdict", lambda old, new, clearly: int(clearly))
+    monkeypatch.setattr(sknoprop.cycles, "_verdict", lambda old, new, too_sure: int(too_sure))
 
 
 @pytest.mark.parametrize(
