@@ -65,6 +65,7 @@ def calibrate(
     eps: Tensor,
     seeds: Seeds,
     otherwise: float,
+    compared: bool,
 ) -> Judged | None:
     """Find the temperature by rows that were not trained on; `otherwise` if there are none.
 
@@ -73,29 +74,28 @@ def calibrate(
     Returns
     -------
     Judged or None
-        None if there are none.
+        None if there are none, or if nothing is to be `compared` by them.
     """
     if judge is not None:
         order = torch.randperm(len(judge.y), generator=seeds.generator("left out"))
         index = order[:MOST_ROWS].to(judge.y.device)
         p, y = _estimates(model, judge.inputs, index, eps), judge.y[index]
         weight = _effective(judge.sample_weight, index)
-        model.temperature.fill_(fit_temperature(p, y, weight))
-        alone = of_mean = tempered_losses(p, y, model.temperature)
     elif rows.left_out is not None:
         p, index = _of_left_out(model, rows, eps)
-        of_all = _estimates(model, rows.inputs, index, eps)
         y, weight = rows.y[index], _effective(rows.sample_weight, index)
-        model.temperature.fill_(fit_temperature(p, y, weight))
-        alone = tempered_losses(p, y, model.temperature)
-        own = float(model.temperature)
-        mean = own * temperature_ratio(of_all, own, weight)
-        of_mean = tempered_losses(p, y, mean) - gain_of_mean(tempered(of_all, mean))
     else:
         model.temperature.fill_(otherwise)
         return None
+    temperature = fit_temperature(p, y, weight)
+    alone = of_mean = tempered_losses(p, y, temperature)
+    if compared and judge is None:
+        of_all = _estimates(model, rows.inputs, index, eps)
+        mean = temperature * temperature_ratio(of_all, temperature, weight)
+        of_mean = tempered_losses(p, y, mean) - gain_of_mean(tempered(of_all, mean))
+    model.temperature.fill_(temperature)
     factor = 1.0 if weight is None else weight / weight.mean()
-    return Judged(alone * factor, of_mean * factor)
+    return Judged(alone * factor, of_mean * factor) if compared else None
 
 
 @torch.no_grad()

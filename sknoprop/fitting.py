@@ -192,7 +192,7 @@ def fit_model(
         _try_out(model, rows, eps)
         if not settings.calibrate:
             return None
-        return calibrate(model, rows, judge, eps, seeds, known)
+        return calibrate(model, rows, judge, eps, seeds, known, compared=settings.adapt)
 
     anew = settings.adapt and before is None
     fresh = copy.deepcopy(model.state_dict()) if anew else None

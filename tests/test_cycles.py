@@ -506,7 +506,7 @@ def test_one_that_was_cut_off_between_cycles_trains_none_of_them_again(tmp_path,
     path, cycle = tmp_path / "fit.ckpt", n_epochs(X, y)
     whole = NoPropClassifier(**FAST).fit(X, y)
 
-    def cut(*args):
+    def cut(*args, **kwargs):
         raise RuntimeError("cut")
 
     checkpoint, seen = FitCheckpoint(path), Epochs()
