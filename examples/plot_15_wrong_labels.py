@@ -127,8 +127,8 @@ print(f"without the doubtful {again.score(X_test, y_test):.1%}")
 # What this is and is not
 # -----------------------
 #
-# It is a matter of how long to train. Where all labels are right a whole cycle of 50 epochs is
-# better on these digits, and where many are wrong a quarter of one. By the rows that blocks left
+# It is a matter of how long to train. Where all labels are right further cycles follow the first
+# one of 50 epochs, and where many are wrong a quarter of it is better. By the rows that blocks left
 # out, whose labels are as wrong as others', a fit may find that out. Six hundred rows do not always
 # say so clearly: with the most wrong labels the shorter training was tried, and given up. Who
 # knows that many are wrong sets ``max_iter=12``. Networks that are NoProp's in everything but the
