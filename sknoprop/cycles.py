@@ -74,9 +74,10 @@ def adapt_length(
         those before it are all that is kept.
     """
     ended = trained.interrupted is not None or len(trained.history) - n_before < n_epochs
-    if ended or judged is None:
+    temperature = float(model.temperature)
+    if ended or judged is None or temperature == 1.0:
         return trained
-    too_sure = float(model.temperature) > 1.0
+    too_sure = temperature > 1.0
 
     def attempt(before: Trained | None, length: int) -> int:
         """Train, and keep it if rows are likelier by it: 1. If they are less likely: -1."""

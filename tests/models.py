@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+import sknoprop.fitting
 from sknoprop import NoPropClassifier
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
@@ -57,3 +58,15 @@ class Counting(torch.optim.SGD):
             for parameter in group["params"]:
                 state = self.state[parameter]
                 state["count"] = state.get("count", 0) + 1
+
+
+def training_lengths(monkeypatch):
+    """Epochs of each training that fits ask for from now on, a list that grows."""
+    lengths, train = [], sknoprop.fitting.train
+
+    def spy(model, rows, judge, settings, *others):
+        lengths.append(settings.n_epochs)
+        return train(model, rows, judge, settings, *others)
+
+    monkeypatch.setattr(sknoprop.fitting, "train", spy)
+    return lengths

@@ -29,7 +29,7 @@ from sknoprop.inference import kernel_probabilities
 from sknoprop.probes import Probes
 from sknoprop.training import LeftOut, Rows, Settings, Validation, leave_out, train
 from sknoprop.training.seeds import Seeds
-from tests.models import toy_data, toy_draws, toy_model
+from tests.models import toy_data, toy_draws, toy_model, training_lengths
 
 F64 = torch.float64
 SMALL = {"n_blocks": 3, "hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
@@ -399,14 +399,7 @@ def test_it_is_that_of_the_mean_after_further_cycles_too():
 
 def test_further_cycles_hang_on_blocks_alone(monkeypatch):
     """Blocks that are too sure train no further, be their mean less sure than it is right."""
-    cycles = []
-    train = sknoprop.fitting.train
-
-    def spy(model, rows, judge, settings, *arguments):
-        cycles.append(settings.n_epochs)
-        return train(model, rows, judge, settings, *arguments)
-
-    monkeypatch.setattr(sknoprop.fitting, "train", spy)
+    cycles = training_lengths(monkeypatch)
     rng = np.random.default_rng(0)
     y = np.arange(400) % 4
     X = 2.0 * rng.standard_normal((4, 6))[y] + 1.65 * rng.standard_normal((400, 6))

@@ -21,7 +21,7 @@ from sknoprop.callbacks import FitCheckpoint
 from sknoprop.cycles import LENGTHS, SHORTER, adapt_length
 from sknoprop.defaults import fill_in
 from sknoprop.training import Trained, TrainingError
-from tests.models import toy_data
+from tests.models import toy_data, training_lengths
 from tests.test_callbacks import Cut, Epochs, Interrupted, assert_same, outcome
 from tests.test_faults import Until
 
@@ -114,6 +114,12 @@ def test_cycles_follow_while_they_pay_and_what_does_not_is_forgotten(losses, ask
     assert int(course.model.number) == 1 + n_kept
     assert float(course.model.temperature) == pytest.approx(2.0 if n_kept else 0.9)
     assert trained.interrupted is None
+
+
+def test_who_is_as_sure_as_right_trains_neither_further_nor_anew():
+    course = Course(1.0, 0.1, 0.1)
+    assert len(course.run().history) == 10
+    assert course.asked == []
 
 
 def gains(mean):
@@ -296,58 +302,36 @@ def test_all_that_is_left_of_a_whole_cycle_is_the_time_it_took(variant, options,
     assert auto.temperature_ == short.temperature_
 
 
-def n_trainings(monkeypatch):
-    """Lengths of the trainings from now on."""
-    lengths, train = [], sknoprop.fitting.train
-
-    def spy(model, rows, judge, settings, *others):
-        lengths.append(settings.n_epochs)
-        return train(model, rows, judge, settings, *others)
-
-    monkeypatch.setattr(sknoprop.fitting, "train", spy)
-    return lengths
-
-
 def test_a_warm_start_of_blocks_that_are_too_sure_is_one_cycle_more(less_pays, monkeypatch):
     X, y = vague()
     cycle = n_epochs(X, y)
     clf = NoPropClassifier(**LARGE, warm_start=True).fit(X, y)
-    lengths = n_trainings(monkeypatch)
+    lengths = training_lengths(monkeypatch)
     assert clf.fit(X, y).n_iter_ == cycle // SHORTER + cycle
     assert clf.temperature_ != 1.0
     assert lengths == [cycle]
 
 
 class UpTo(Callback):
-    """Ends each training when so many epochs are done, in all trainings together."""
+    """Raises an error when so many epochs are done, in all trainings together."""
 
-    def __init__(self, number):
-        self.number, self.seen = number, 0
+    def __init__(self, number, error):
+        self.number, self.error, self.seen = number, error, 0
 
     def on_epoch_end(self, net, **kwargs):
         self.seen += 1
         if self.seen >= self.number:
-            raise KeyboardInterrupt
+            raise self.error
 
 
 @pytest.mark.parametrize("more", [1, 5])
 def test_a_callback_that_ends_the_shorter_cycle_ends_training(more, monkeypatch):
     X, y = vague()
     cycle = n_epochs(X, y)
-    lengths = n_trainings(monkeypatch)
-    clf = NoPropClassifier(**LARGE, callbacks=[UpTo(cycle + more)]).fit(X, y)
+    lengths = training_lengths(monkeypatch)
+    clf = NoPropClassifier(**LARGE, callbacks=[UpTo(cycle + more, KeyboardInterrupt())]).fit(X, y)
     assert clf.n_iter_ == cycle
     assert lengths == [cycle, cycle // SHORTER]
-
-
-class CutAfter(UpTo):
-    """Ends a fit as an error does, after so many epochs."""
-
-    def on_epoch_end(self, net, **kwargs):
-        try:
-            super().on_epoch_end(net, **kwargs)
-        except KeyboardInterrupt:
-            raise RuntimeError("cut") from None
 
 
 class Pruning(Callback):
@@ -390,7 +374,8 @@ def test_one_that_was_cut_off_while_it_was_trained_anew_ends_as_if_it_had_not(tm
     runs = {10: range(1, 11), cycle - 7: [*range(11, cycle + 1), 1, 2, 3]}
     for cut, numbers in runs.items():
         seen = Epochs()
-        clf = NoPropClassifier(**LARGE, callbacks=[FitCheckpoint(path), seen, CutAfter(cut)])
+        end = UpTo(cut, RuntimeError("cut"))
+        clf = NoPropClassifier(**LARGE, callbacks=[FitCheckpoint(path), seen, end])
         with pytest.raises(RuntimeError, match="cut"):
             clf.fit(X, y)
         assert seen.numbers == list(numbers)
