@@ -385,6 +385,19 @@ def test_the_loss_of_the_mean_is_estimated_by_rows_left_out(weighted, monkeypatc
     assert float(found[0].alone.mean()) == pytest.approx(of_left_out, rel=1e-6)
     gained = of_left_out - float(found[0].of_mean.mean())
     assert gained == pytest.approx(alone - of_mean, rel=0.6)
+    # All of it is at the temperature of the mean, which is lower than that of blocks alone.
+    temperature = float(clf.blocks_.temperature)
+    clf.blocks_.temperature.fill_(1.0)
+    p = clf.predict_block_proba(X)[:, left]
+    effective = given[left] * given[left].sum() / (given[left] ** 2).sum()
+    ratio = temperature_ratio(torch.tensor(p), temperature, torch.tensor(effective))
+    assert ratio < 0.9
+    p = p ** (1.0 / (ratio * temperature))
+    p /= p.sum(-1, keepdims=True)
+    own = p[block[left], range(len(left)), y[left].astype(int)]
+    apart = (p.mean(0) * np.log(p.mean(0) / p)).sum(-1).mean(0)
+    expected = np.average(-np.log(own) - apart, weights=given[left])
+    assert float(found[0].of_mean.mean()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_it_is_that_of_the_mean_after_further_cycles_too():
