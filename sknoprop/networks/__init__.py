@@ -2,9 +2,10 @@
 
 from sknoprop.networks.convolutions import PATHS, ConvPath
 from sknoprop.networks.custom import CustomPath, FrozenEncoding, is_frozen
-from sknoprop.networks.encoders import Encoder, NumberEncoding
+from sknoprop.networks.encoders import Encoder
 from sknoprop.networks.heads import LightHead
 from sknoprop.networks.images import ImageEncoding
+from sknoprop.networks.numbers import NumberEncoding
 from sknoprop.networks.paper_head import PaperHead
 
 __all__ = [

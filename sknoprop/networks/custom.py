@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from sknoprop._memory import is_out_of_memory
 from sknoprop._modes import own_default_dtype
-from sknoprop.networks.encoders import NumberEncoding
+from sknoprop.networks.numbers import NumberEncoding
 from sknoprop.networks.seeding import ONLY_ONE, seeded
 from sknoprop.networks.stacked import Generators, StackedModule
 
