@@ -90,7 +90,7 @@ def build_model(
     # An instance of the user's is copied: training may move it, and fit leaves parameters alone.
     schedule = copy.deepcopy(resolve(schedule, SCHEDULES)).cpu()
     check_schedule(schedule, DTYPES[params["dtype"]])
-    encoding = _encoding(params, X)
+    encoding = _encoding(params, X, y)
     embedding = _embedding(params, encoding, X, y, n_classes, seeds)
     n_blocks, horizon = params["n_blocks"], variant.horizon(schedule)
     if _cut(params, variant, schedule) == "uniform":
@@ -115,13 +115,13 @@ def _cut(params: dict[str, Any], variant: Variant, schedule: Schedule) -> str:
     return variant.partition if unit_rows else "information"
 
 
-def _encoding(params: dict[str, Any], X: np.ndarray | LazyRows) -> Encoding:
+def _encoding(params: dict[str, Any], X: np.ndarray | LazyRows, y: np.ndarray) -> Encoding:
     shape = params["image_shape"]
     if is_frozen(params["encoder"]):
         return FrozenEncoding(params["encoder"], shape, X)
     if shape is not None:
         return ImageEncoding.measured(shape, X)
-    return NumberEncoding(np.asarray(X), params["n_bins"])
+    return NumberEncoding(np.asarray(X), params["n_bins"], y)
 
 
 def assemble_model(

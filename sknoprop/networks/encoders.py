@@ -52,7 +52,8 @@ class Encoder(nn.Module):
 
     Examples
     --------
-    >>>     >>> import torch
+    >>> import numpy as np
+    >>> import torch
     >>> from sknoprop.networks import Encoder, NumberEncoding
     >>> X = np.random.default_rng(0).normal(size=(50, 4))
     >>> generators = [torch.Generator().manual_seed(block) for block in range(3)]

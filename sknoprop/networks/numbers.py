@@ -9,16 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sknoprop.networks.bins import edges_of_pieces
+
 __all__ = ["NumberEncoding"]
 
 
 class NumberEncoding(nn.Module):
     """Numbers standardised, and beside that cut into bins with linear pieces.
 
-    For each feature with quantiles ``b_0 < ... < b_k``, k > 1, of the training data, component j
-    is ``clip((x - b_{j-1}) / (b_j - b_{j-1}), 0, 1)``: the piecewise-linear encoding of Gorishniy,
+    For each feature that is cut at ``b_0 < ... < b_k``, k > 1, component j is
+    ``clip((x - b_{j-1}) / (b_j - b_{j-1}), 0, 1)``: the piecewise-linear encoding of Gorishniy,
     Rubachev & Babenko (2022, arXiv:2203.05556). A layer on top of it can bend each feature at
-    each quantile, and no scale, shift or heavy tail of a feature matters. The first and last
+    each edge, and no scale, shift or heavy tail of a feature matters. Which features are cut, and
+    where, the labels decide, see `sknoprop.networks.bins.edges_of_pieces`. The first and last
     piece go on by one bin's width outside the range of the training data, so that values there
     still differ. The standardised value is kept in front: it is what is linear. It is clipped
     smoothly, ``x / sqrt(1 + (x / c)**2)``, so that an outlier cannot drown the rest (as in
@@ -29,9 +32,11 @@ class NumberEncoding(nn.Module):
     X : ndarray of shape (n_samples, n_features)
         Training data, finite.
     n_bins : int
-        Largest number of bins a feature; 0 or 1 leaves the standardised values alone. So does a
-        feature with fewer than `values_per_bin` distinct values a bin (counts, levels, pixels of
-        few grey tones): steps between them are all there is, and a layer has those already.
+        Largest number of bins a feature, but for those of single values that many rows share; 0
+        or 1 leaves the standardised values alone.
+    y : ndarray of shape (n_samples,), int, optional
+        Classes, from 0 on. Without them all features are cut at quantiles that have at least four
+        distinct values a bin.
 
     Examples
     --------
@@ -57,10 +62,7 @@ class NumberEncoding(nn.Module):
     #: Standard deviations at which values are clipped smoothly.
     clip = 5.0
 
-    #: Distinct values a bin that a feature must have to be cut into bins.
-    values_per_bin = 4
-
-    def __init__(self, X: np.ndarray, n_bins: int) -> None:
+    def __init__(self, X: np.ndarray, n_bins: int, y: np.ndarray | None = None) -> None:
         super().__init__()
         X = np.asarray(X, dtype=np.float64)
         # Moments of data scaled by its largest magnitude: neither huge nor tiny units overflow.
@@ -73,9 +75,7 @@ class NumberEncoding(nn.Module):
         scale[constant] = 1.0
         column, left, width, low, high = [], [], [], [], []
         for j in np.flatnonzero(~constant) if n_bins > 1 else ():
-            if len(np.unique(X[:, j])) < self.values_per_bin * n_bins:
-                continue
-            edges = np.unique(np.quantile(X[:, j], np.linspace(0.0, 1.0, n_bins + 1)))
+            edges = edges_of_pieces(X[:, j], n_bins, y)
             n_pieces = len(edges) - 1
             if n_pieces < 2:
                 continue
