@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.stats import chi2, chi2_contingency
 from sklearn.linear_model import LinearRegression
 
@@ -182,3 +185,19 @@ def test_units_decide_nothing(unit):
     np.testing.assert_allclose(edges_of_pieces(unit * x, 8, y), unit * edges_of_pieces(x, 8, y))
     y = labels_of(0.5 + x / 15)
     assert len(edges_of_pieces(unit * np.arange(600.0), 8, np.sort(y))) > 2
+
+
+@given(
+    arrays(
+        np.float64, st.integers(3, 60), elements=st.sampled_from([-1e300, -2.0, 0, 1e-300, 1, 7])
+    ),
+    st.integers(2, 12),
+    st.integers(1, 5),
+    st.integers(0, 9),
+)
+def test_edges_rise_whatever_is_given(x, n_bins, n_classes, seed):
+    assume(np.ptp(x / np.abs(x).max().clip(1e-300)) > 0)
+    y = np.random.default_rng(seed).integers(0, n_classes, len(x))
+    edges = edges_of_pieces(x, n_bins, y)
+    assert np.all(np.diff(edges) > 0)
+    assert np.isin(edges, x).all() or len(x) > 8

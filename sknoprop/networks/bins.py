@@ -1,12 +1,12 @@
 """Which features are cut into bins, and where.
 
-A layer on the standardised value of a feature alone bends it only as its units are placed by
-training; on linear pieces between edges it can bend it at each edge. That is worth much where the
-label bends, and costs where it does not: more inputs, and more to learn rows by heart from. So
-the labels are asked. Pearson's chi-squared of classes in bins is the sum of two parts: what
-frequencies that are linear in the bins' scores explain, and the departure from them (Cochran
-1954, Armitage 1955, for two classes; a sum over classes for more). Each has the chi-squared law
-where there is nothing to explain, but for few rows.
+On the standardised value of a feature a layer bends where training has moved its units to; on
+linear pieces it can bend at each edge. That is worth much where labels bend, and costs where they
+do not: more inputs, and more to learn rows by heart from. So labels are asked. Pearson's
+chi-squared of classes in bins is the sum of two parts: what frequencies that are linear in the
+bins' scores explain, and the departure from them (Cochran 1954, Armitage 1955, for two classes; a
+sum over classes for more). Each has the chi-squared law where there is nothing to explain, if no
+class is too rare.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BELIEVED = 1e-3
 #: Distinct values a bin that a feature must have to count as continuous.
 VALUES_A_BIN = 4
 
-#: Rows that a value of its own bin must have at least, and a bin of the others in the mean.
+#: Rows that a value with a bin of its own must have, and a bin of other values in the mean.
 ROWS_A_BIN = 8
 
 #: Share of the labels' variance that departs from a line, for which features of few levels and
@@ -106,9 +106,9 @@ def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) 
 
     Without labels, continuous features have edges at quantiles and others have none. With labels,
     those lose them that are seen to be on a line, and nothing more is seen. Those that clearly
-    depart from one get an edge at each value that many rows share, and at quantiles of the other
-    values. A feature of which labels show neither is left as it is: alone it may say nothing, and
-    with another all.
+    depart from one get an edge at each value that many rows share (of few levels, at all that are
+    not rare), and at quantiles of the other values. A feature of which labels show neither is left
+    as it is: alone it may say nothing, and with another all.
 
     Parameters
     ----------
@@ -139,7 +139,8 @@ def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) 
     edges = _quantiles(values, n_bins) if continuous else np.empty(0)
     if labels is None or len(distinct) < 3:
         return edges
-    heavy = distinct[counts >= max(len(values) / n_bins, ROWS_A_BIN)]
+    many = max(len(values) / n_bins, ROWS_A_BIN) if continuous else ROWS_A_BIN
+    heavy = distinct[counts >= many]
     own = edges
     if len(heavy) or not continuous:
         others = values[~np.isin(values, heavy)]
