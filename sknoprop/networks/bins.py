@@ -1,12 +1,12 @@
 """Which features are cut into bins, and where.
 
 On the standardised value of a feature a layer bends where training has moved its units to; on
-linear pieces it can bend at each edge. That is worth much where labels bend, and costs where they
-do not: more inputs, and more to learn rows by heart from. So labels are asked. Pearson's
-chi-squared of classes in bins is the sum of two parts: what frequencies that are linear in the
-bins' scores explain, and the departure from them (Cochran 1954, Armitage 1955, for two classes; a
-sum over classes for more). Each has the chi-squared law where there is nothing to explain, if no
-class is too rare.
+linear pieces it can bend at each edge. Continuous features have edges at quantiles. That misses
+two kinds: features of few levels, which may be codes in no order, and those with values that many
+rows share, such as amounts that are mostly nought, where most quantiles are the same. To cut all
+of them makes inputs many and teaches little, so labels are asked. Pearson's chi-squared of classes
+in bins is the sum of what frequencies that are linear in the bins' scores explain, and of the
+departure from them (Cochran 1954, Armitage 1955, for two classes; a sum over classes for more).
 """
 
 from __future__ import annotations
@@ -16,43 +16,46 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Trend", "edges_of_pieces", "trend"]
+__all__ = ["Departure", "departure_from_line", "edges_of_pieces"]
 
-#: Chance of departures or lines as great as seen, were there none, below which one is believed.
+#: Chance of a departure as great as seen, were there none, below which it is believed.
 BELIEVED = 1e-3
 
 #: Distinct values a bin that a feature must have to count as continuous.
 VALUES_A_BIN = 4
 
-#: Rows that a value with a bin of its own must have, and a bin of other values in the mean.
+#: Distinct values below which those of others are levels.
+MOST_LEVELS = 32
+
+#: Rows that a value with an edge of its own must have, and a bin of other values in the mean.
 ROWS_A_BIN = 8
 
-#: Share of the labels' variance that departs from a line, for which features of few levels and
-#: those of many, but with values that many rows share, get bins that those would not get.
-BEND_OF_LEVELS, BEND_OF_HEAVY = 0.05, 0.01
+#: Share of the labels' variance that must depart from a line, for levels to have edges, and for
+#: values that many rows share in features which have pieces anyway.
+BEND_OF_LEVELS, BEND_OF_SHARED = 0.05, 0.01
+
+#: Share of what is expected of a class in a bin below which a line does not fall.
+LEAST = 0.1
 
 
-class Trend(NamedTuple):
-    """How the frequencies of classes change over bins.
+class Departure(NamedTuple):
+    """How far frequencies of classes are from linear in the scores of bins.
 
     Attributes
     ----------
-    line : float
-        Chance of a line as steep, did classes not depend on the bin.
-    departure : float
-        Chance of as great a departure, were frequencies linear in the scores.
+    chance : float
+        Of as great a departure, were they linear.
     bend : float
         Share of the variance of the classes' indicators that is between bins and not on the line,
         less what chance gives: the mean over classes, each with weight one less its frequency.
     """
 
-    line: float
-    departure: float
+    chance: float
     bend: float
 
 
-def trend(counts: np.ndarray, scores: np.ndarray) -> Trend:
-    """Chi-squared tests of a linear trend in frequencies of classes, and of departure from it.
+def departure_from_line(counts: np.ndarray, scores: np.ndarray) -> Departure:
+    """Chi-squared test of departure from a linear trend in frequencies of classes.
 
     Parameters
     ----------
@@ -63,52 +66,41 @@ def trend(counts: np.ndarray, scores: np.ndarray) -> Trend:
 
     Returns
     -------
-    Trend
+    Departure
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sknoprop.networks.bins import trend
-    >>> counts = np.array([[50, 50], [50, 50], [10, 90]])
-    >>> found = trend(counts, np.arange(3.0))
-    >>> found.line < 1e-8, found.departure < 1e-3
-    (True, True)
-    >>> round(found.bend, 3)
-    0.035
+    >>> from sknoprop.networks.bins import departure_from_line
+    >>> found = departure_from_line(np.array([[50, 50], [50, 50], [10, 90]]), np.arange(3.0))
+    >>> found.chance < 1e-3, round(found.bend, 3)
+    (True, 0.035)
     """
     counts = np.asarray(counts, dtype=np.float64)
     counts = counts[:, counts.sum(0) > 0]
     n_bins, n_classes = counts.shape
-    n = counts.sum()
+    free = (n_bins - 2) * (n_classes - 1)
+    if free < 1:
+        return Departure(1.0, 0.0)
+    n = float(counts.sum())
     size, frequency = counts.sum(1), counts.sum(0) / n
+    expected = np.outer(size, frequency)
     scores = scores - size @ scores / n
-    apart = counts - np.outer(size, frequency)
-    slope = scores @ apart / (size @ scores**2)
-    on_line = np.outer(size * scores, slope)
-    line, departure = (
-        float((part**2 / np.outer(size, frequency)).sum()) for part in (on_line, apart - on_line)
-    )
-    of_line, free = n_classes - 1, max((n_bins - 2) * (n_classes - 1), 0)
-    bend = (departure - free) / float(n * of_line) if free else 0.0
-    return Trend(_chance(line, of_line), _chance(departure, free), bend)
-
-
-def _chance(statistic: float, freedom: int) -> float:
-    """Of a chi-squared number as large."""
-    if freedom == 0:
-        return 1.0
-    half = torch.tensor([freedom, statistic], dtype=torch.float64) / 2
-    return float(torch.special.gammaincc(half[0], half[1]))
+    on_line = np.outer(size * scores, scores @ (counts - expected) / (size @ scores**2))
+    rest = (counts - expected - on_line) ** 2
+    # A departure is from what the line expects, which in some bins may be much less than in all.
+    fitted = np.maximum(expected + on_line, LEAST * expected)
+    half = torch.tensor([free, (rest / fitted).sum()], dtype=torch.float64) / 2
+    chance = float(torch.special.gammaincc(half[0], half[1]))
+    return Departure(chance, (float((rest / expected).sum()) - free) / (n * (n_classes - 1)))
 
 
 def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) -> np.ndarray:
     """Edges of the linear pieces of a feature, or fewer than three where it gets none.
 
-    Without labels, continuous features have edges at quantiles and others have none. With labels,
-    those lose them that are seen to be on a line, and nothing more is seen. Those that clearly
-    depart from one get an edge at each value that many rows share (of few levels, at all that are
-    not rare), and at quantiles of the other values. A feature of which labels show neither is left
-    as it is: alone it may say nothing, and with another all.
+    Continuous features have edges at quantiles, others have none. Where labels clearly depart from
+    a line there is an edge at each value that many rows share, with one at either side, and at
+    quantiles of the other values; or at each level, if there are few.
 
     Parameters
     ----------
@@ -116,7 +108,7 @@ def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) 
         Not all the same.
     n_bins : int
         At least 2.
-    labels : ndarray of shape (n_samples,), int, or None
+    labels : ndarray of shape (n_samples,), int64, or None
         Not negative.
 
     Returns
@@ -135,30 +127,38 @@ def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) 
     array([0., 1., 2., 3., 4.])
     """
     distinct, counts = np.unique(values, return_counts=True)
+    if distinct[-1] / 2 - distinct[0] / 2 > np.finfo(np.float64).max / 2:
+        return np.empty(0)  # no width of a bin is that large
     continuous = len(distinct) >= VALUES_A_BIN * n_bins
     edges = _quantiles(values, n_bins) if continuous else np.empty(0)
-    if labels is None or len(distinct) < 3:
+    if labels is None or not (continuous or 2 < len(distinct) < MOST_LEVELS):
         return edges
-    many = max(len(values) / n_bins, ROWS_A_BIN) if continuous else ROWS_A_BIN
-    heavy = distinct[counts >= many]
-    own = edges
-    if len(heavy) or not continuous:
-        others = values[~np.isin(values, heavy)]
-        own = np.union1d(heavy, _quantiles(others, min(n_bins, len(others) // ROWS_A_BIN)))
+    many = max(len(values) / n_bins if continuous else 0, ROWS_A_BIN)
+    shared = np.flatnonzero(counts >= many)
+    own = distinct[shared]
+    if continuous:
+        if not len(shared):
+            return edges
+        beside = distinct[np.clip([shared - 1, shared + 1], 0, len(distinct) - 1)]
+        others = values[~np.isin(values, own)]
+        quantiles = _quantiles(others, min(n_bins, len(others) // ROWS_A_BIN))
+        own = np.unique(np.concatenate([own, *beside, quantiles]))
     if len(own) < 3:
         return edges
-    # A bin begins with its edge. The last edge begins one if many rows share it.
-    inner = own[1:] if own[-1] in heavy else own[1:-1]
-    bins = np.unique(np.searchsorted(inner, values, side="right"), return_inverse=True)[1]
-    size, n_classes = np.bincount(bins), int(labels.max()) + 1
-    table = np.bincount(bins * n_classes + labels, minlength=len(size) * n_classes)
-    # In units of the largest: neither huge nor tiny ones overflow.
-    means = np.bincount(bins, values / np.abs(values).max()) / size
-    seen = trend(table.reshape(len(size), n_classes), means)
-    if seen.departure < BELIEVED:
-        enough = seen.bend >= (BEND_OF_HEAVY if continuous else BEND_OF_LEVELS)
-        return own if enough else edges
-    return edges[:0] if seen.line < BELIEVED else edges
+    # A bin begins with its edge, and so does the last value, if many rows share it.
+    inner = own[1:] if counts[-1] >= many else own[1:-1]
+    bins = np.searchsorted(inner, values, side="right")
+    n_classes = int(labels.max()) + 1
+    table = np.bincount(bins * n_classes + labels, minlength=len(own) * n_classes)
+    # In units of the largest, from the smallest on: no units overflow, and no offset hides digits.
+    unit = max(-distinct[0], distinct[-1])
+    sums = np.bincount(bins, values / unit - distinct[0] / unit, minlength=len(own))
+    size = np.bincount(bins, minlength=len(own))
+    filled = size > 0
+    means = sums[filled] / size[filled]
+    chance, bend = departure_from_line(table.reshape(-1, n_classes)[filled], means)
+    enough = BEND_OF_SHARED if continuous else BEND_OF_LEVELS
+    return own if chance < BELIEVED and bend >= enough else edges
 
 
 def _quantiles(values: np.ndarray, n_bins: int) -> np.ndarray:
