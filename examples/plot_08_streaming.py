@@ -67,10 +67,10 @@ for ax in axes:
 plt.show()
 
 # %%
-# Two things to know. The encoding of the inputs (means, spreads, bins) is learnt from the first
-# part and then kept, so the first part should be typical. And a stream has no end, so the learning
-# rate is constant: a `fit` on all rows at once, with its falling rate and many passes, is better
-# where it can be had.
+# Two things to know. The encoding of the inputs (means, spreads, bins, and which features get bins
+# for their levels) is learnt from the first part and then kept, so that should be typical. And a
+# stream has no end, so the learning rate is constant: a `fit` on all rows at once, with its falling
+# rate and many passes, is better where it can be had.
 
 full = NoPropClassifier("fm", random_state=0).fit(X_stream, y_stream)
 proba = full.predict_proba(X_test)

@@ -173,7 +173,7 @@ def test_number_encoding_by_hand():
         )
 
 
-def test_features_of_few_values_are_not_binned():
+def test_without_labels_features_of_few_values_are_not_binned():
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.integers(0, 2, 200), rng.integers(0, 17, 200), rng.random(200)])
     assert NumberEncoding(X.astype(float), n_bins=8).column.unique().tolist() == [2]

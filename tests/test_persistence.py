@@ -260,7 +260,7 @@ def test_a_file_holds_no_training_data(tmp_path):
     sizes = []
     for n in (200, 20_000):
         X, y = toy_data(n=n)
-        clf = small(batch_size=1000, n_bins=0, callbacks=[EpochTimer()]).fit(X, y)
+        clf = small(batch_size=1000, callbacks=[EpochTimer()]).fit(X, y)
         clf.save(tmp_path / "model")
         sizes.append([os.path.getsize(tmp_path / "model"), len(pickle.dumps(clf))])
     np.testing.assert_allclose(sizes[1], sizes[0], atol=50)
