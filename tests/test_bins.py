@@ -154,6 +154,30 @@ def test_a_shared_value_among_the_others_is_no_slope_of_theirs():
     assert len(edges) == 9 + 3
 
 
+def test_a_slight_bend_at_a_shared_value_is_not_enough():
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random(40_000) < 0.5, 0.0, rng.normal(size=40_000))
+    y = labels_of(np.where(x == 0, 0.45, 0.5))
+    np.testing.assert_allclose(edges_of_pieces(x, 8, y), edges_of_pieces(x, 8, None))
+
+
+def test_a_value_is_shared_if_a_bin_of_rows_has_it():
+    rng = np.random.default_rng(0)
+    for share, own in ((0.11, False), (0.14, True)):
+        x = np.where(rng.random(4000) < share, 0.0, rng.normal(size=4000))
+        edges = edges_of_pieces(x, 8, (x == 0).astype(int))
+        assert (0.0 in edges) is own
+
+
+def test_a_departure_that_chance_may_make_is_not_believed():
+    x, y = np.repeat([0.0, 1.0, 2.0], 20), np.tile(np.arange(20), 3)
+    y = (y < np.where(x == 1, 13, 6)).astype(int)
+    found = departure_from_line(np.array([[14, 6], [7, 13], [14, 6]]), np.arange(3.0))
+    assert 1e-3 < found.chance < 0.02
+    assert found.bend > 0.05
+    assert len(edges_of_pieces(x, 8, y)) == 0
+
+
 def test_few_rows_beside_a_shared_value_make_few_bins():
     x = np.r_[np.zeros(300), np.arange(1.0, 41.0)]
     y = ((x > 0) & (x < 21)).astype(int)
