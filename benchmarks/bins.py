@@ -102,7 +102,7 @@ def load(source, target, dropped):
     table = table[table[target].notna()]
     labels = table[target]
     if labels.nunique() > MOST_CLASSES:
-        labels = pd.qcut(labels, 4, labels=False)
+        labels = pd.qcut(labels, 4, labels=False, duplicates="drop")
     rows = np.flatnonzero((labels.map(labels.value_counts()) >= FEWEST_OF_CLASS).to_numpy())
     rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
     table = table.drop(columns=["rownames", target, *dropped], errors="ignore").iloc[rows]
