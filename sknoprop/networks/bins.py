@@ -31,8 +31,8 @@ MOST_LEVELS = 32
 ROWS_A_BIN = 8
 
 #: Share of the labels' variance that must depart from a line, for levels to have edges, and for
-#: values that many rows share in features which have pieces anyway. (Pixels of ten digits stay below
-#: the first. So do three levels of more than twenty classes, whatever they say.)
+#: values that many rows share in features which have pieces anyway. (Pixels of ten digits stay
+#: below the first. So do three levels of more than twenty classes, whatever they say.)
 BEND_OF_LEVELS, BEND_OF_SHARED = 0.05, 0.01
 
 #: Share of what is expected of a class in a bin below which a line does not fall.
