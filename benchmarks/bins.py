@@ -20,7 +20,7 @@ import warnings
 from unittest.mock import patch
 
 import numpy as np
-from records import run
+from records import compared, run, scores
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
@@ -170,39 +170,19 @@ def report(records):
     for r in records:
         found[r["group"]].setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
 
-    def mean(models, model, what):
-        return np.mean([r[what] for r in models[model]])
-
     for group, tables in found.items():
         print(f"\n| log loss · accuracy, %: {group} | rows | inputs | {' | '.join(MODELS)} |")
         print("|---" * (3 + len(MODELS)) + "|")
         for table, models in tables.items():
-            cells = [
-                f"{mean(models, m, 'log_loss'):.3f} · {100 * mean(models, m, 'accuracy'):.1f}"
-                for m in MODELS
-            ]
-            rows, columns = models["labels"][0]["rows"], models["labels"][0]["columns"]
-            print(f"| {table} | {rows:,} | {columns} | {' | '.join(cells)} |")
+            first = models["labels"][0]
+            cells = " | ".join(scores(models[model]) for model in MODELS)
+            print(f"| {table} | {first['rows']:,} | {first['columns']} | {cells} |")
     print("\n| labels against | | log loss times | lower on | accuracy more, % | CPU time times |")
     print("|---|---|---|---|---|---|")
     for group, tables in found.items():
-        for other in (m for m in MODELS if m != "labels"):
-            ratios, gains, costs = (
-                np.array(
-                    [f(mean(t, "labels", what), mean(t, other, what)) for t in tables.values()]
-                )
-                for what, f in (
-                    ("log_loss", lambda a, b: np.log(a / b)),
-                    ("accuracy", lambda a, b: 100 * (a - b)),
-                    ("fit_cpu_s", lambda a, b: a / b),
-                )
-            )
-            errors = [values.std(ddof=1) / len(tables) ** 0.5 for values in (ratios, gains)]
-            print(
-                f"| {other} | {group} | {np.exp(ratios.mean()):.3f} ± {errors[0]:.3f} | "
-                f"{(ratios < -1e-9).sum()} of {len(tables)} | {gains.mean():+.2f} ± "
-                f"{errors[1]:.2f} | {np.exp(np.log(costs).mean()):.1f} |"
-            )
+        for other in (model for model in MODELS if model != "labels"):
+            cells, costs = compared(list(tables.values()), "labels", other)
+            print(f"| {other} | {group} | {cells} | {np.exp(np.log(costs).mean()):.1f} |")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import platform
 from pathlib import Path
 
+import numpy as np
 import sklearn
 import torch
 from threadpoolctl import threadpool_limits
@@ -51,3 +52,45 @@ def run(name, description, measure, report, **more):
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(made_with | more | {"records": records}, indent=1))
     report(records)
+
+
+def mean(records, what):
+    """Of a reading, over the folds of a model on a table."""
+    return np.mean([r[what] for r in records])
+
+
+def scores(records):
+    """Mean log loss and accuracy of a model on a table."""
+    return f"{mean(records, 'log_loss'):.3f} · {100 * mean(records, 'accuracy'):.1f}"
+
+
+def compared(tables, ours, other):
+    """One model beside another over tables: cells of a row, and how many times the CPU time is.
+
+    Parameters
+    ----------
+    tables : list of dict
+        The records of each model, by its name, a dict a table.
+    ours, other : str
+        Names of models.
+
+    Returns
+    -------
+    cells : str
+        Log loss, by its logarithm, how often it is lower, and accuracy; with standard errors.
+    costs : ndarray of shape (n_tables,)
+    """
+    ratios, gains, costs = (
+        np.array([f(mean(t[ours], what), mean(t[other], what)) for t in tables])
+        for what, f in (
+            ("log_loss", lambda a, b: np.log(a / b)),
+            ("accuracy", lambda a, b: 100 * (a - b)),
+            ("fit_cpu_s", lambda a, b: a / b),
+        )
+    )
+    errors = [values.std(ddof=1) / len(tables) ** 0.5 for values in (ratios, gains)]
+    cells = (
+        f"{np.exp(ratios.mean()):.3f} ± {errors[0]:.3f} | {(ratios < 0).sum()} of {len(tables)} | "
+        f"{gains.mean():+.2f} ± {errors[1]:.2f}"
+    )
+    return cells, costs

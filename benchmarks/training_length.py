@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from records import run
+from records import compared, run, scores
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
@@ -141,38 +141,19 @@ def report(records):
     for r in records:
         found.setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
 
-    def mean(table, model, what):
-        return np.mean([r[what] for r in found[table][model]])
-
     print(f"\n| log loss · accuracy, % | rows | epochs of auto | {' | '.join(MODELS)} |")
     print("|---" * (3 + len(MODELS)) + "|")
     for table, models in found.items():
         once = models["one cycle"][0]["n_iter"]
         epochs = " ".join(str(r["n_iter"]) for r in models["auto"])
-        cells = [
-            f"{mean(table, model, 'log_loss'):.3f} · {100 * mean(table, model, 'accuracy'):.1f}"
-            for model in MODELS
-        ]
-        rows = models["auto"][0]["rows"]
-        print(f"| {table} | {rows:,} | {epochs} (of {once}) | {' | '.join(cells)} |")
+        cells = " | ".join(scores(models[model]) for model in MODELS)
+        print(f"| {table} | {models['auto'][0]['rows']:,} | {epochs} (of {once}) | {cells} |")
     print()
     print("| auto against | log loss times | lower on | accuracy more, % | CPU time times |")
     print("|---|---|---|---|---|")
     for other in (model for model in MODELS if model != "auto"):
-        ratios, gains, costs = (
-            np.array([f(mean(t, "auto", what), mean(t, other, what)) for t in found])
-            for what, f in (
-                ("log_loss", lambda a, b: np.log(a / b)),
-                ("accuracy", lambda a, b: 100 * (a - b)),
-                ("fit_cpu_s", lambda a, b: a / b),
-            )
-        )
-        errors = [values.std(ddof=1) / len(found) ** 0.5 for values in (ratios, gains)]
-        print(
-            f"| {other} | {np.exp(ratios.mean()):.3f} ± {errors[0]:.3f} | "
-            f"{(ratios < 0).sum()} of {len(found)} | {gains.mean():+.2f} ± {errors[1]:.2f} | "
-            f"{costs.mean():.1f} |"
-        )
+        cells, costs = compared(list(found.values()), "auto", other)
+        print(f"| {other} | {cells} | {costs.mean():.1f} |")
 
 
 if __name__ == "__main__":
