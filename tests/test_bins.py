@@ -189,12 +189,14 @@ def test_rare_levels_have_no_edge():
     np.testing.assert_array_equal(edges_of_pieces(x, 8, (x == 2).astype(int)), np.arange(6.0))
 
 
-def test_more_bins_than_values_are_none(digits):
+def test_more_bins_than_values_are_none():
     """As without labels: such features are neither continuous nor of few levels."""
     x = continuous(3000)
     for n_bins in (800, 2**22):
         assert len(edges_of_pieces(x, n_bins, labels_of(np.abs(x) > 1))) == 0
     assert len(edges_of_pieces(x, 700, labels_of(np.abs(x) > 1))) == 701
+    x = np.arange(2000) % 50.0
+    assert len(edges_of_pieces(x, 16, (x == 20).astype(int))) == 0
 
 
 def test_many_classes_and_labels_of_any_type():
@@ -209,7 +211,7 @@ def test_many_classes_and_labels_of_any_type():
 
 def test_an_offset_bends_no_line():
     """Scores are sums of many values, which differ in their last digits alone."""
-    x = 1.0 + 1e-11 * np.random.default_rng(0).integers(0, 7, 10**6)
+    x = 1.0 + 1e-13 * np.random.default_rng(0).integers(0, 7, 10**6)
     steps = np.unique(x, return_inverse=True)[1]
     y = labels_of(0.05 + 0.15 * steps)
     assert len(edges_of_pieces(x, 8, y)) == 0
