@@ -26,7 +26,7 @@ from sknoprop import NoPropClassifier
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 3
 CASES = {
-    "128 units": {"max_iter": 12},
+    "128 units": {"max_iter": 18},
     "512 units": {"max_iter": 3, "hidden_layer_sizes": (512, 512)},
 }
 
