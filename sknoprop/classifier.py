@@ -208,7 +208,7 @@ default="auto"
     n_draws : int, default=2
         Noise draws for a class kernel (in antithetic pairs), or number of trajectories, which
         vary more, so that more of them are better. They are shared by all rows, so that a
-        prediction depends on its row alone.
+        prediction depends on its row alone. Kernels of more than 32 classes do without.
 
     n_train_draws : int, default=1
         Noise draws for each row in a training step; they share the row's features.
@@ -901,9 +901,11 @@ default="auto"
         """Each block's own estimate of the class probabilities.
 
         The stationary distributions of the blocks' class kernels, whatever `inference` is. With
-        more than 32 classes, kernels are over each row's 32 likeliest ones by a first pass of
-        all blocks: a block divides the probability of these anew, and the other classes keep
-        the probability that the first block gives them at its noisiest level.
+        more than 32 classes these have one latent, the centre of the classes, and no draws (see
+        `sknoprop.central`). Where classes are not about equally far from their mean, kernels are
+        over each row's 32 likeliest ones by a first pass of all blocks: a block divides the
+        probability of these anew, and the other classes keep the probability that the first
+        block gives them at its noisiest level.
 
         They have the temperature of the mean of all of them (`temperature_`): as a rule they are
         surer than would be best for a block alone.

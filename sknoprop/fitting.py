@@ -22,7 +22,7 @@ from sknoprop._memory import is_out_of_memory
 from sknoprop._parameters import OPTIMIZERS
 from sknoprop.calibrating import Judged, calibrate, calibrate_mean, rows_left_out
 from sknoprop.cycles import adapt_length
-from sknoprop.inference import MAX_CANDIDATES, kernel_probabilities
+from sknoprop.inference import MAX_CANDIDATES, asked_at_centre, kernel_probabilities
 from sknoprop.kernels import shared_draws
 from sknoprop.model import NoPropModel
 from sknoprop.networks import FrozenEncoding
@@ -285,10 +285,15 @@ def _groups(
             "a learned embedding or schedule is shared by all blocks. Choose embedding='one-hot' "
             "(or an array) and a fixed schedule"
         )
-    elif validation is not None and model.embedding.n_classes > MAX_CANDIDATES:
+    elif (
+        validation is not None
+        and model.embedding.n_classes > MAX_CANDIDATES
+        and not asked_at_centre(model)
+    ):
         reason = (
-            f"with more than {MAX_CANDIDATES} classes blocks are judged on held-out rows together. "
-            "Set early_stopping=False and pass no X_val"
+            f"with more than {MAX_CANDIDATES} classes, and embeddings whose distances from their "
+            "mean differ as much as these, blocks are judged on held-out rows together. Choose "
+            "embedding='one-hot', or set early_stopping=False and pass no X_val"
         )
     else:
         return block_groups(model.n_blocks, n_workers)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sknoprop.calibration import tempered
+from sknoprop.central import central_probabilities, has_centre
 from sknoprop.kernels import kernel_from_flow, kernel_latents, stationary_distribution
 from sknoprop.model import NoPropModel
 from sknoprop.networks.latents import CandidateLatents
@@ -18,6 +19,7 @@ from sknoprop.probes import Probes
 
 __all__ = [
     "MAX_CANDIDATES",
+    "asked_at_centre",
     "block_kernels",
     "candidate_classes",
     "class_flows",
@@ -29,7 +31,8 @@ __all__ = [
     "rows_within_bounds",
 ]
 
-#: With more classes than this, kernels are built over each row's likeliest ones.
+#: With more classes than this, blocks are asked at the centre of the classes. Where there is none,
+#: kernels are built over each row's likeliest classes, so many.
 MAX_CANDIDATES = 32
 
 #: Numbers in the largest array of a prediction, beside its result: 16 MB in float32.
@@ -106,6 +109,9 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
         Classes in a row's kernel, with latents of the row's own; by default as many as
         `kernel_probabilities` takes, with latents that rows share if it can be.
     """
+    if n_candidates is None and asked_at_centre(model):
+        of_block = model.latent_size(False) + model.head.largest
+        return rows_within_bounds(model, model.n_blocks * max(of_block, model.encoder.largest))
     n_classes, dim = model.embedding.weight.shape
     own, many = n_candidates is not None, n_classes > MAX_CANDIDATES
     n_latents = n_draws * (n_candidates or min(n_classes, MAX_CANDIDATES))
@@ -118,6 +124,11 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     if many and not own:  # the first pass looks at all classes, and each row has embeddings
         numbers = max(numbers, model.n_blocks * n_draws * n_classes, MAX_CANDIDATES * dim)
     return rows_within_bounds(model, numbers)
+
+
+def asked_at_centre(model: NoPropModel) -> bool:
+    """Whether blocks are asked at one latent, and not for their kernels: see `sknoprop.central`."""
+    return model.embedding.n_classes > MAX_CANDIDATES and has_centre(model)
 
 
 def features_of(model: NoPropModel, rows: Tensor, size: int, at_once: int) -> Tensor:
@@ -265,12 +276,25 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, probes: Probes) -
     -------
     Tensor of shape (n_blocks, n_samples, n_classes)
         The stationary distributions of the blocks' kernels, in float64. With more than
-        `MAX_CANDIDATES` classes a block divides the mass of a row's likeliest ones anew; the
-        other classes keep what the first block gave them, see `candidate_classes`.
+        `MAX_CANDIDATES` classes these have one latent, the centre, see `sknoprop.central`. Where
+        classes have no centre a block divides the mass of a row's likeliest ones anew; the other
+        classes keep what the first block gave them, see `candidate_classes`.
     """
     if model.embedding.n_classes <= MAX_CANDIDATES:
         law = stationary_distribution(class_flows(model, features, probes), overwrite_kernel=True)
         return tempered(law, model.temperature)
+    p = (
+        central_probabilities(model, features, probes)
+        if has_centre(model)
+        else _by_candidates(model, features, probes)
+    )
+    # Rows last in memory: a power may be computed otherwise at the end of an array, and that would
+    # be the end of some rows.
+    by_class = p.transpose(1, -1).contiguous().transpose(1, -1)
+    return tempered(by_class, model.temperature)
+
+
+def _by_candidates(model: NoPropModel, features: Tensor, probes: Probes) -> Tensor:
     first, candidates = candidate_classes(model, features, probes)
     flows = class_flows(model, features, probes, candidates)
     law = stationary_distribution(flows, overwrite_kernel=True)
@@ -278,8 +302,4 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, probes: Probes) -
     first = first / first.sum(-1, keepdim=True)
     mass = first.gather(-1, candidates).sum(-1, keepdim=True)
     index = candidates.expand(*law.shape)
-    p = first.expand(len(law), -1, -1).scatter(-1, index, law * mass)
-    # Rows last in memory, as above: a power may be computed otherwise at the end of an array, and
-    # that would be the end of some rows.
-    by_class = p.transpose(1, -1).contiguous().transpose(1, -1)
-    return tempered(by_class, model.temperature)
+    return first.expand(len(law), -1, -1).scatter(-1, index, law * mass)

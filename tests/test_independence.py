@@ -156,6 +156,7 @@ LAYERS = [
     {"variants"},
     {"model"},
     {"probes"},
+    {"central"},
     {"inference"},
     {"trajectories"},
     {"training"},

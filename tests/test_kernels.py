@@ -275,9 +275,11 @@ def test_candidates_have_the_probabilities_that_all_classes_have(choice, variant
 
 
 def test_candidates_divide_their_mass_anew_and_leave_the_rest(monkeypatch):
+    """Where classes are not equally far from their mean; elsewhere blocks are asked there alone."""
     monkeypatch.setattr("sknoprop.inference.MAX_CANDIDATES", 2)
-    model, inputs, _ = toy_model(n_classes=4)
-    eps = shared_draws(4, 4, torch.Generator().manual_seed(0)).double()
+    embedding = np.array([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 1.0, 1.0]])
+    model, inputs, _ = toy_model(n_classes=4, embedding=embedding)
+    eps = shared_draws(4, 3, torch.Generator().manual_seed(0)).double()
     with torch.no_grad():
         features = model.encoder(inputs)
         found = kernel_probabilities(model, features, Probes(model, eps))

@@ -339,11 +339,12 @@ def test_what_cannot_be_trained_apart(options, message, data, monkeypatch):
         clf.set_params(n_jobs=-1, n_blocks=1).fit(*data)  # there is nothing to part
 
 
-def test_many_classes_are_judged_together():
+def test_many_classes_without_a_centre_are_judged_together():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((160, 3)), np.arange(160) % 40
+    embedding = np.diag(np.linspace(0.5, 3.0, 40))
     with joblib.parallel_config("threading"):
-        clf = NoPropClassifier(n_jobs=2, **SMALL).fit(X, y)
+        clf = NoPropClassifier(n_jobs=2, embedding=embedding, **SMALL).fit(X, y)
         with pytest.raises(ValueError, match="more than 32 classes"):
             clf.fit(X, y, X_val=X, y_val=y)
 
