@@ -4,7 +4,7 @@
     python benchmarks/many_classes.py --root DATA    # half an hour; without --root no CIFAR-100
     python benchmarks/many_classes.py --report
 
-With more than 32 classes NoProp's blocks are asked at one latent (`sknoprop.central`). *Full kernels*
+With more than 32 classes blocks are asked at one latent (`sknoprop.central`). *Full kernels*
 are those of the same fits over all classes, with their temperature. Three data sets, 8,000 rows to
 learn from and 2,000 to test, three seeds, all models with their defaults:
 
@@ -12,7 +12,7 @@ learn from and 2,000 to test, three seeds, all models with their defaults:
 * destinations of flights from New York, by times, origin and carrier (``nycflights13`` of R);
 * CIFAR-100 by the first 64 principal components of its images.
 
-`DATA` has CIFAR-100 in torchvision's layout. One thread; CPU seconds of a fit, and milliseconds of a
+`DATA` has CIFAR-100 in torchvision's layout. One thread; CPU seconds of a fit, milliseconds of a
 prediction for each 1,000 rows. Writes ``benchmarks/results/many_classes.json``.
 """
 
