@@ -80,8 +80,8 @@ plt.show()
 # blocks must still be sent to them and back, and the fit is too short for that to pay.
 #
 # When does it pay, then? Measured on two cores: six blocks on 60,000 rows, with hidden layers of
-# 512 units, took 52 s in one process and 28 s with two workers, 1.92 times as fast (1.42 to 1.93
-# in three trials); of 128 units 1.49 times (``python benchmarks/workers.py --report``, see
+# 512 units, took 35 s in one process and 19 s with two workers, 1.82 times as fast (1.77 to 1.85
+# in three trials); of 128 units 1.77 times (``python benchmarks/workers.py --report``, see
 # :doc:`/measurements`). So:
 #
 # - A fit of a few seconds is not worth the workers' start. From some ten seconds on they may pay.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse  # type: ignore[import-untyped]
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from sknoprop._images import LazyImages, LazyRows
@@ -56,6 +57,7 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
             f"X must be an array. Got the data set {type(X).__name__}: wrap it in "
             "sknoprop.datasets.LazyImages, or read it by sknoprop.datasets.load_torchvision."
         )
+    _refuse_sparse(X)
     expected = _expected_shape(estimator) if reset else estimator.image_shape_
     lazy = isinstance(X, LazyImages)
     # (np.ndim would ask array-likes for a function of their own.)
@@ -95,6 +97,22 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
             )
         estimator.image_shape_ = shape
     return result
+
+
+def _refuse_sparse(X: Any) -> None:
+    """Raise a TypeError for a sparse matrix, or a data frame with a sparse column."""
+    columns = getattr(X, "dtypes", None)
+    sparse_columns = isinstance(columns, Iterable) and any(
+        str(dtype).startswith("Sparse") for dtype in columns
+    )
+    if issparse(X) or sparse_columns:
+        advice = (
+            "get_dummies(..., sparse=False)"
+            if sparse_columns
+            else "X.toarray(), or in a pipeline OneHotEncoder(sparse_output=False), "
+            "ColumnTransformer(..., sparse_threshold=0)"
+        )
+        raise TypeError(f"X must be dense. Got sparse data: use {advice}.")
 
 
 def _refuse_dates(X: Any, array: Any) -> None:

@@ -173,7 +173,9 @@ def assemble_model(
         sizes = params["hidden_layer_sizes"]
         head_type = HEADS[params["head"]]
         encoder = Encoder(
-            encoding, sizes, generators, dropout, normalize, path, gain=head_type.gain
+            *(encoding, sizes, generators, dropout, normalize, path),
+            gain=head_type.gain,
+            many_inputs=head_type.many_inputs,
         )
         latent_path = {}
         # The paper's way with noised images, where they are large enough for a path.

@@ -1111,10 +1111,17 @@ default="auto"
             result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})", alike)
         finite = np.isfinite(result).all(axis=(0, *range(2, result.ndim)))
         if not finite.all():
+            row = np.argmin(finite)
+            known = isinstance(X, np.ndarray) and not np.isfinite(X[row]).all()
+            cause = (
+                "it has NaN or an infinity"
+                if known
+                else f"what blocks make of them is too large for {weight.dtype}"
+            )
             raise ValueError(
                 "NoPropClassifier has no finite probabilities for "
-                f"{np.count_nonzero(~finite)} of {len(finite)} rows, the first of them row "
-                f"{np.argmin(finite)}: what blocks make of them is too large for {weight.dtype}."
+                f"{np.count_nonzero(~finite)} of {len(finite)} rows, the first of them row {row}: "
+                f"{cause}."
             )
         return result
 

@@ -133,7 +133,7 @@ def learned_embedding(n_classes: int, dim: int, generator: torch.Generator) -> C
     """Unit rows, mutually orthogonal where ``dim >= n_classes``, trained with the blocks.
 
     With fewer dimensions than classes no orthogonal rows exist; they then are independent
-    random directions (paper, "Choices").
+    random directions (as in the paper: orthogonal where possible, else random).
 
     Parameters
     ----------

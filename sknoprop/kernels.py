@@ -17,7 +17,9 @@ leaves a class hangs on rare draws, the law would be far off. So every draw coun
 class, with the weight that multiple importance sampling gives it (the balance heuristic of
 Veach & Guibas 1995): its density under that class over its density under the classes' mixture::
 
-    flow[c, y] = sum_z q(z | c) / sum_k q(z | k) * P(y | x, z)   over the draws z of all classes.
+    flow[c, y] = 1/J sum_z q(z | c) / sum_k q(z | k) * P(y | x, z)
+
+over the draws z of all classes, J of each.
 
 For the exact posterior ``P(c | x) flow[c, y]`` is symmetric in c and y *term by term*: with
 any draws, be it one, the law is ``P(. | x)`` and not an approximation to it.

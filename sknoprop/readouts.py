@@ -151,7 +151,8 @@ class PosteriorReadout(Readout):
 
     A linear layer and softmax give a mean embedding ``y_hat``; class probabilities are
     proportional to ``exp(-|y_hat - W[y]|**2 / (2 sigma**2))``. The paper leaves sigma open; here
-    it is the noise of the last latent in units of its signal.
+    it is the noise of the last latent in units of its signal (with "fm" and a trained embedding
+    it is one).
 
     Parameters
     ----------

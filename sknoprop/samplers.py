@@ -2,8 +2,9 @@
 
 A sampler moves a latent from time t to a later time s, given a denoiser ``u_hat(z, t)``: the
 estimate of the label embedding that the block owning t makes. All of them are exact in the
-limit of many steps for the exact denoiser ``E[u | x, z_t]``; the last step of each lands on the
-denoiser's estimate rather than stepping through a time at which there is no noise to divide by.
+limit of many steps for the exact denoiser ``E[u | x, z_t]``. The last step of the deterministic
+ones lands on the denoiser's estimate, but for what noise the path ends with: there may be none to
+divide by.
 
 All formulas hold for any Gaussian path ``z_t = m(t) u + s(t) eps``, variance preserving or not.
 """

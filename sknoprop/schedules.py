@@ -93,8 +93,8 @@ class Schedule(nn.Module, ABC):
     def clock(self, t: Tensor) -> Tensor:
         """Time tau in which velocities are measured: ``d tau = s dm - m ds``.
 
-        With m and s the signal and noise, tau grows with the area that the point (s, m) sweeps
-        out. On the straight line it is t, on a variance-preserving path the angle of that
+        With m and s the signal and noise, tau is twice the area that the ray to the point (s, m)
+        sweeps over. On the straight line it is t, on a variance-preserving path the angle of that
         point. A path can be infinitely fast in t at its ends, in tau it never is.
 
         Parameters
@@ -257,7 +257,7 @@ class LinearSchedule(_ClippedSchedule):
     Parameters
     ----------
     log_snr_min, log_snr_max : float, default=-16.0 and 8.0
-        Log SNR at ``t = 0`` and ``t = 1``.
+        Bounds of the log SNR; at ``t = 0`` it is the larger of `log_snr_min` and -10.05.
     """
 
     beta_min, beta_max = 0.1, 20.0

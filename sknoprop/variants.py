@@ -303,8 +303,9 @@ class ContinuousTime(Variant):
 
     ``1/2 E_t[SNR'(t) |u_hat(z_t, x, t) - u|**2]`` with t uniform over the block's interval,
     times the interval's length: summed over blocks, the integral of eq. 9 from 0 to the
-    partition's last edge. With a uniform cut that is all of it; a cut by information leaves out
-    the times at which the label is as good as known.
+    partition's last edge. With a uniform cut that is all of it (up to a log SNR of 8 on a path
+    that ends without noise); a cut by information leaves out the times at which the label is as
+    good as known.
 
     Examples
     --------

@@ -9,6 +9,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -803,3 +805,24 @@ def test_a_class_derived_may_take_fewer_parameters(tmp_path):
     flow.max_iter = 0.5
     with pytest.raises(ValueError, match=r"'max_iter' parameter .* Got 0.5"):
         flow.fit(X, y)
+
+
+def test_missing_numbers_are_named_where_scikit_learn_does_not_look():
+    X, y = toy_data(n_classes=2)
+    X_nan = X.copy()
+    X_nan[3, 1] = np.nan
+    clf = small("dt").fit(X, y)
+    with sklearn.config_context(assume_finite=True):
+        with pytest.raises(ValueError, match="1 of 40 rows.* row 3: it has NaN or an infinity"):
+            clf.predict(X_nan)
+        with pytest.raises(RuntimeError, match="X has NaN"):
+            small("dt").fit(X_nan, y)
+
+
+def test_sparse_data_are_refused_with_what_to_do():
+    X, y = toy_data(n_classes=2)
+    with pytest.raises(TypeError, match=r"sparse.*X\.toarray\(\).*sparse_output=False"):
+        small("dt").fit(scipy.sparse.csr_array(X), y)
+    frame = pd.get_dummies(pd.Series(list("abca") * 10), sparse=True)
+    with pytest.raises(TypeError, match=r"sparse.*get_dummies\(\.\.\., sparse=False\)"):
+        small("dt").fit(frame, y)

@@ -197,7 +197,7 @@ FOREIGN = {
     "_parameters": {"numpy", "sklearn", "torch"},
     "presets": set(),
     "_images": {"numpy", "torch"},
-    "_inputs": {"datetime", "numpy", "sklearn", "torch"},
+    "_inputs": {"datetime", "numpy", "scipy", "sklearn", "torch"},
     "_labels": {"datetime", "numpy"},
     "_weights": {"numpy", "sklearn"},
     "_data": {"numpy", "sklearn"},

@@ -152,3 +152,18 @@ def test_the_papers_settings_learn(variant, digits):
 def test_the_papers_settings_name_their_variants():
     with pytest.raises(ValueError, match=r"variant must be one of .*'dt'.* Got 'xx'"):
         paper_parameters("xx")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_few_rows_of_many_columns_are_learnt(variant):
+    """Steps of a first layer of thousands of inputs would carry its features out of reach."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    X = rng.standard_normal((400, 1500))
+    X[:, :75] += y[:, None]
+    clf = NoPropClassifier(variant, max_iter=15, random_state=0).fit(X[:200], y[:200])
+    assert clf.score(X[:200], y[:200]) > 0.98
+    assert clf.score(X[200:], y[200:]) > 0.85
+    # And no block has given up: each ranges over all there is between the classes.
+    by_block = clf.predict_block_proba(X[:200])[..., 1]
+    assert (np.ptp(by_block, axis=1) > 0.7).all()

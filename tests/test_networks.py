@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from sknoprop.networks import HEADS, Encoder, NumberEncoding
+from sknoprop.networks import HEADS, Encoder, ImageEncoding, NumberEncoding
+from sknoprop.networks.encoders import MANY_INPUTS
 from sknoprop.networks.products import NARROW, stacked_product
 from sknoprop.networks.stacked import StackedBatchNorm, StackedDropout, StackedLinear, take_blocks
 from sknoprop.networks.times import time_features
@@ -52,6 +53,38 @@ def test_initial_values_of_a_block_are_its_own():
     assert torch.equal(all_blocks.weight[2:], two.weight)
     deviation = StackedLinear(400, 300, generators(1)).weight.std()
     assert float(deviation.detach()) == pytest.approx((2 / 400) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("n_in", [3, MANY_INPUTS, 1000])
+def test_many_inputs_start_out_as_they_would_and_take_no_larger_steps(n_in):
+    X = rand(50, n_in).numpy()
+    encoder = Encoder(NumberEncoding(X, n_bins=0), (16,), generators(2))
+    numbers = NumberEncoding(X, n_bins=0)(torch.from_numpy(X))
+    plain = StackedLinear(n_in, 16, generators(2))
+    inputs = encoder.prepare(torch.from_numpy(X))
+    torch.testing.assert_close(encoder(inputs), plain(numbers.float()), rtol=1e-4, atol=1e-5)
+    # Adam's first step moves each weight by its rate: a row's features by the sum of its inputs.
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=0.01)
+    before = encoder(inputs[:1])
+    before.sum().backward()
+    optimizer.step()
+    moved = float((before - encoder(inputs[:1])).detach().abs().max())
+    of_inputs = 0.01 * (min(n_in, MANY_INPUTS) / n_in * float(numbers[0].abs().sum()) + 1.0)
+    assert moved == pytest.approx(of_inputs, rel=1e-3)
+    assert of_inputs <= 0.01 * (MANY_INPUTS * float(numbers[0].abs().max()) + 1.0)
+
+
+def test_many_inputs_are_as_they_are_with_normalisation_and_those_of_images_scaled_last():
+    X = rand(50, 1000).numpy()
+    encoder = Encoder(NumberEncoding(X, n_bins=0), (16,), generators(2), normalize=True)
+    assert encoder.input_scale == 1.0
+    images = np.random.default_rng(0).integers(0, 256, (20, 3 * 8 * 8), dtype=np.uint8)
+    encoding = ImageEncoding.measured((3, 8, 8), images)
+    encoder, plain = Encoder(encoding, (16,), generators(2)), StackedLinear(192, 16, generators(2))
+    inputs = encoder.prepare(torch.from_numpy(images))
+    assert inputs.dtype == torch.uint8
+    expected = plain(encoding.normalize(inputs, torch.float32).flatten(1))
+    torch.testing.assert_close(encoder(inputs), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_stacked_batch_norm_is_torchs_for_each_block():
@@ -300,7 +333,9 @@ def test_the_papers_network_starts_as_torchs_own_layers(timed):
     """A layer on what is concatenated counts as one, though the head sums parts."""
     head = HEADS["paper"](120, 40, 50, generators(20), 0.0, timed, normalize=not timed)
     encoder = Encoder(
-        NumberEncoding(rand(9, 70).numpy(), 0), (120,), generators(20), gain=head.gain
+        *(NumberEncoding(rand(9, 70).numpy(), 0), (120,), generators(20)),
+        gain=head.gain,
+        many_inputs=head.many_inputs,
     )
     layers = [m for part in (head, encoder) for m in part.modules() if isinstance(m, StackedLinear)]
     assert len(layers) == 8

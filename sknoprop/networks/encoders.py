@@ -26,11 +26,20 @@ from sknoprop.networks.stacked import (
 
 __all__ = ["Encoder"]
 
+#: Inputs of a first layer without batch normalisation that are taken as they are. A step of Adam's
+#: moves each weight by as much, however many there are: of thousands of inputs, many of them alike,
+#: it would carry features far beyond where any row is told from another, and there they would stay.
+MANY_INPUTS = 64
+
 
 class Encoder(nn.Module):
     """Features of the input, one network a block: a path of images, if any, and dense layers.
 
     After the last layer there is no non-linearity: heads add the latent first.
+
+    Without batch normalisation a first layer of more than `many_inputs` has its inputs made
+    smaller, and its weights larger, by one factor: features start out the same, and a step moves
+    them no further than a step of so many inputs would.
 
     Parameters
     ----------
@@ -49,6 +58,8 @@ class Encoder(nn.Module):
     gain : float, default=sqrt(2)
         Of the dense layers' initial weights, uniform with standard deviation
         ``gain / sqrt(n_inputs)``.
+    many_inputs : int or None, default=64
+        None leaves inputs as they are, however many.
 
     Examples
     --------
@@ -71,6 +82,7 @@ class Encoder(nn.Module):
         normalize: bool = False,
         path: nn.Module | None = None,
         gain: float = HE_GAIN,
+        many_inputs: int | None = MANY_INPUTS,
     ) -> None:
         super().__init__()
         self.encoding = encoding
@@ -85,6 +97,11 @@ class Encoder(nn.Module):
             for width in self.widths[1:]
         )
         self.dropout = StackedDropout(dropout)
+        self.input_scale = 1.0
+        if many_inputs is not None and n_in > many_inputs and path is None and not normalize:
+            self.input_scale = many_inputs / n_in
+            with torch.no_grad():
+                cast(StackedLinear, self.layers[0]).weight.div_(self.input_scale)
 
     @property
     def n_out(self) -> int:
@@ -120,7 +137,12 @@ class Encoder(nn.Module):
             Bytes are left as they are, the rest has the dtype of the layers.
         """
         prepared: Tensor = self.encoding(x)
-        return prepared if prepared.dtype == torch.uint8 else prepared.to(self.dtype)
+        if prepared.dtype == torch.uint8:
+            return prepared
+        # Images are normalised, and may be augmented, before they are scaled.
+        if self.input_scale != 1.0 and not isinstance(self.encoding, ImageEncoding):
+            prepared = prepared * self.input_scale
+        return prepared.to(self.dtype)
 
     def dense_inputs(self, inputs: Tensor) -> Tensor:
         """What the first dense layer is of.
@@ -137,6 +159,8 @@ class Encoder(nn.Module):
         features = inputs
         if isinstance(self.encoding, ImageEncoding):
             features = self.encoding.normalize(inputs, self.dtype)
+            if self.input_scale != 1.0:
+                features = features * self.input_scale
         if self.path is not None:
             features = self.path(features)
         elif features.dim() > 2:

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from sknoprop.networks.encoders import MANY_INPUTS
 from sknoprop.networks.latents import (
     CandidateLatents,
     NoisedClasses,
@@ -40,6 +41,9 @@ class Head(nn.Module, ABC):
 
     #: Of initial weights: the head's and those of the encoder's dense layers below it.
     gain = HE_GAIN
+
+    #: Of the encoder, see there.
+    many_inputs: int | None = MANY_INPUTS
 
     #: Whether what is made of a latent first is linear, so that `CandidateLatents` are taken.
     takes_candidates = True

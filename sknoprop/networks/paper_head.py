@@ -63,6 +63,7 @@ class PaperHead(Head):
     #: With He's, and no batch normalisation, the first steps are so large that "ct" never recovers
     #: from them.
     gain = TORCH_GAIN
+    many_inputs = None  # the paper has smaller steps
 
     time_dim = 64
 

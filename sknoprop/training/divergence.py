@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,9 @@ def likely_cause(
     """
     if isinstance(inputs, Tensor) and inputs.is_floating_point():
         largest = float(inputs.abs().max())
-        if not largest <= LARGE:
+        if math.isnan(largest):  # scikit-learn may have been told not to look
+            return "Likely cause: X has NaN."
+        if largest > LARGE:
             return (
                 f"Likely cause: X has standardised values as large as {largest:.3g}. Check its "
                 "scale and its outliers."
