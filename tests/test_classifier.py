@@ -813,7 +813,7 @@ def test_missing_numbers_are_named_where_scikit_learn_does_not_look():
     X_nan[3, 1] = np.nan
     clf = small("dt").fit(X, y)
     with sklearn.config_context(assume_finite=True):
-        with pytest.raises(ValueError, match="1 of 40 rows.* row 3: it has NaN or an infinity"):
+        with pytest.raises(ValueError, match=r"1 of 40 rows.* row 3: it has NaN or an infinity"):
             clf.predict(X_nan)
         with pytest.raises(RuntimeError, match="X has NaN"):
             small("dt").fit(X_nan, y)
