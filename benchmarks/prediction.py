@@ -2,6 +2,7 @@
 
     python benchmarks/prediction.py                     # tables, twenty minutes
     python benchmarks/prediction.py --root DATA         # images too: steps of a sampler on a CNN
+    python benchmarks/prediction.py --classes 100       # of the tables these alone, anew
     python benchmarks/prediction.py --report
 
 One thread. Tables: class kernels of all blocks for 100,000 rows of 20 features, 2, 10 and 100
@@ -170,6 +171,7 @@ def report():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", help="folder of MNIST, in torchvision's layout")
+    parser.add_argument("--classes", type=int, nargs="*", default=(2, 10, 100))
     parser.add_argument("--report", action="store_true", help="print what was measured")
     options = parser.parse_args()
     if options.report:
@@ -182,9 +184,9 @@ def main():
         found |= {
             "command": "python benchmarks/prediction.py",
             "machine": f"{platform.machine()}, one thread",
-            "tables": [],
+            "tables": [r for r in found.get("tables", []) if r["classes"] not in options.classes],
         }
-        for n_classes in (2, 10, 100):
+        for n_classes in options.classes:
             for case, params in CASES.items() if n_classes == 2 else [("10 blocks", {})]:
                 found["tables"].append(table(n_classes, case, params))
                 print(found["tables"][-1], flush=True)

