@@ -206,9 +206,10 @@ default="auto"
         noise level each, so that more steps change nothing, and 40 for the others.
 
     n_draws : int, default=2
-        Noise draws for a class kernel (in antithetic pairs), or number of trajectories, which
-        vary more, so that more of them are better. They are shared by all rows, so that a
-        prediction depends on its row alone. Kernels of more than 32 classes do without.
+        Noise draws for a class kernel (in antithetic pairs; of an odd number one is zero), or
+        number of trajectories, which vary more, so that more of them are better. They are
+        shared by all rows, so that a prediction depends on its row alone. Kernels of more than
+        32 classes do without.
 
     n_train_draws : int, default=1
         Noise draws for each row in a training step; they share the row's features.

@@ -303,9 +303,16 @@ def _groups(
 
 
 def prediction_draws(model: NoPropModel, n_draws: int, entropy: int) -> Tensor:
-    """Draws of all class kernels of a model, the same for every row: ``(n_draws, dim)``."""
+    """Draws of all class kernels of a model, the same for every row: ``(n_draws, dim)``.
+
+    Pairs of opposite sign, and where one has no opposite it is zero, its own: a kernel may be asked
+    anywhere, and a single draw somewhere at random is a poorer place.
+    """
     generator = Seeds(entropy).generator("predict")
-    return shared_draws(n_draws, model.embedding.dim, generator).to(model.embedding.weight)
+    eps = shared_draws(n_draws, model.embedding.dim, generator)
+    if n_draws % 2:
+        eps[-1] = 0.0
+    return eps.to(model.embedding.weight)
 
 
 def tensors(X: np.ndarray | LazyRows, size: int, device: torch.device) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 from sknoprop import NoPropClassifier
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in
+from sknoprop.fitting import prediction_draws
 from sknoprop.inference import (
     block_kernels,
     candidate_classes,
@@ -315,6 +316,17 @@ def test_blocks_are_asked_at_times_of_their_own(variant):
             else:
                 told = torch.full((4, 1, 1), part, dtype=F64)
                 torch.testing.assert_close(position, told, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 3, 8])
+def test_draws_of_predictions_sum_to_nothing(n_draws):
+    """Each has its opposite; one that has none is zero."""
+    model, *_ = toy_model()
+    eps = prediction_draws(model, n_draws, entropy=5)
+    assert eps.shape == (n_draws, 3)
+    torch.testing.assert_close(eps.sum(0), torch.zeros(3, dtype=F64))
+    assert int((eps == 0.0).all(1).sum()) == n_draws % 2
+    assert len(torch.unique(eps, dim=0)) == n_draws
 
 
 @pytest.mark.usefixtures("untouched_generators")
