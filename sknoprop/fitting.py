@@ -309,10 +309,9 @@ def prediction_draws(model: NoPropModel, n_draws: int, entropy: int) -> Tensor:
     anywhere, and a single draw somewhere at random is a poorer place.
     """
     generator = Seeds(entropy).generator("predict")
-    eps = shared_draws(n_draws, model.embedding.dim, generator)
-    if n_draws % 2:
-        eps[-1] = 0.0
-    return eps.to(model.embedding.weight)
+    odd, dim = n_draws % 2, model.embedding.dim
+    pairs = shared_draws(n_draws - odd, dim, generator)
+    return torch.cat([pairs, torch.zeros(odd, dim)]).to(model.embedding.weight)
 
 
 def tensors(X: np.ndarray | LazyRows, size: int, device: torch.device) -> Iterator[Tensor]:
