@@ -190,6 +190,7 @@ def main():
             for case, params in CASES.items() if n_classes == 2 else [("10 blocks", {})]:
                 found["tables"].append(table(n_classes, case, params))
                 print(found["tables"][-1], flush=True)
+        found["tables"].sort(key=lambda r: r["classes"])
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
