@@ -100,14 +100,13 @@ def check_data(estimator: Any, X: Any, y: Any = NOT_GIVEN, *, reset: bool) -> An
 
 
 def _refuse_sparse(X: Any) -> None:
-    """Raise a TypeError for a sparse matrix, or a data frame with a sparse column."""
+    """Raise a TypeError for a sparse matrix, or a data frame of sparse columns alone."""
     columns = getattr(X, "dtypes", None)
-    sparse_columns = isinstance(columns, Iterable) and any(
-        str(dtype).startswith("Sparse") for dtype in columns
-    )
+    dtypes = [str(dtype) for dtype in columns] if isinstance(columns, Iterable) else []
+    sparse_columns = bool(dtypes) and all(dtype.startswith("Sparse") for dtype in dtypes)
     if issparse(X) or sparse_columns:
         advice = (
-            "get_dummies(..., sparse=False)"
+            "X.sparse.to_dense()"
             if sparse_columns
             else "X.toarray(), or in a pipeline OneHotEncoder(sparse_output=False), "
             "ColumnTransformer(..., sparse_threshold=0)"

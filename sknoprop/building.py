@@ -175,7 +175,7 @@ def assemble_model(
         encoder = Encoder(
             *(encoding, sizes, generators, dropout, normalize, path),
             gain=head_type.gain,
-            many_inputs=head_type.many_inputs,
+            many_inputs=None if _plain_steps(params) else head_type.many_inputs,
         )
         latent_path = {}
         # The paper's way with noised images, where they are large enough for a path.
@@ -210,6 +210,14 @@ def assemble_model(
     )
     _cast(model, DTYPES[params["dtype"]])
     return model
+
+
+def _plain_steps(params: dict[str, Any]) -> bool:
+    """Whether steps are as large as gradients are: smaller inputs then have far smaller ones."""
+    optimizer = params.get("optimizer", "adamw")
+    return optimizer == "sgd" or (
+        isinstance(optimizer, type) and issubclass(optimizer, torch.optim.SGD)
+    )
 
 
 def _path(

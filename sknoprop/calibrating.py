@@ -17,7 +17,7 @@ from sknoprop.calibration import (
 )
 from sknoprop.inference import kernel_probabilities, rows_at_once
 from sknoprop.model import NoPropModel
-from sknoprop.probes import Probes
+from sknoprop.probes import Probes, has_centre
 from sknoprop.training import LazyInputs, LeftOut, Rows, Trained, Validation, leave_out
 from sknoprop.training.left_out import MOST_ROWS
 from sknoprop.training.seeds import Seeds
@@ -121,11 +121,16 @@ def calibrate_mean(model: NoPropModel, rows: Rows, eps: Tensor) -> None:
 
 
 def _estimates(
-    model: NoPropModel, inputs: Tensor | LazyInputs, index: Tensor, eps: Tensor
+    model: NoPropModel,
+    inputs: Tensor | LazyInputs,
+    index: Tensor,
+    eps: Tensor,
+    centred: bool | None = None,
 ) -> Tensor:
     """Estimates of all blocks for some rows."""
-    parts = [inputs[some] for some in index.split(rows_at_once(model, len(eps)))]
-    probes = Probes(model, eps)
+    size = rows_at_once(model, len(eps), centred=centred)
+    parts = [inputs[some] for some in index.split(size)]
+    probes = Probes(model, eps, centred)
     return torch.cat([kernel_probabilities(model, model.encoder(x), probes) for x in parts], 1)
 
 
@@ -133,8 +138,9 @@ def _of_left_out(model: NoPropModel, rows: Rows, eps: Tensor) -> tuple[Tensor, T
     """One estimate for each row that was left out, by the block that did, and the rows."""
     assert rows.left_out is not None
     own = [(rows.left_out.block == i).nonzero()[:, 0] for i in range(model.n_blocks)]
+    centred = has_centre(model)  # of a single block that may be said where it is not of all
     parts = [
-        _estimates(model.take(slice(i, i + 1)), rows.inputs, some, eps)
+        _estimates(model.take(slice(i, i + 1)), rows.inputs, some, eps, centred)
         for i, some in enumerate(own)
         if len(some)
     ]

@@ -305,8 +305,8 @@ def _groups(
 def prediction_draws(model: NoPropModel, n_draws: int, entropy: int) -> Tensor:
     """Draws of all class kernels of a model, the same for every row: ``(n_draws, dim)``.
 
-    Pairs of opposite sign, and where one has no opposite it is zero, its own: a kernel may be asked
-    anywhere, and a single draw somewhere at random is a poorer place.
+    Pairs of opposite sign, and where one has no opposite it is zero, its own. Any draw gives an
+    exact block's law; of a learnt block zero is a better single draw than one at random.
     """
     generator = Seeds(entropy).generator("predict")
     odd, dim = n_draws % 2, model.embedding.dim

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from sknoprop.calibration import tempered
-from sknoprop.central import central_probabilities, has_centre
+from sknoprop.central import central_probabilities
 from sknoprop.kernels import kernel_from_flow, kernel_latents, stationary_distribution
 from sknoprop.model import NoPropModel
 from sknoprop.networks.latents import CandidateLatents
-from sknoprop.probes import Probes
+from sknoprop.probes import Probes, has_centre
 
 __all__ = [
     "MAX_CANDIDATES",
@@ -98,7 +98,12 @@ def rows_encoded_at_once(model: NoPropModel) -> int:
     return rows_within_bounds(model, model.n_blocks * model.encoder.largest)
 
 
-def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = None) -> int:
+def rows_at_once(
+    model: NoPropModel,
+    n_draws: int,
+    n_candidates: int | None = None,
+    centred: bool | None = None,
+) -> int:
     """Rows whose kernels are computed together, of `rows_within_bounds`.
 
     Parameters
@@ -108,10 +113,14 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     n_candidates : int, optional
         Classes in a row's kernel, with latents of the row's own; by default as many as
         `kernel_probabilities` takes, with latents that rows share if it can be.
+    centred : bool, optional
+        As for `Probes`.
     """
-    if n_candidates is None and asked_at_centre(model):
+    if n_candidates is None and asked_at_centre(model, centred):
         of_block = model.latent_size(False) + model.head.largest
-        return rows_within_bounds(model, model.n_blocks * max(of_block, model.encoder.largest))
+        # Probabilities take eight bytes each.
+        of_block = max(of_block, model.encoder.largest, 2 * model.embedding.n_classes)
+        return rows_within_bounds(model, model.n_blocks * of_block)
     n_classes, dim = model.embedding.weight.shape
     own, many = n_candidates is not None, n_classes > MAX_CANDIDATES
     n_latents = n_draws * (n_candidates or min(n_classes, MAX_CANDIDATES))
@@ -126,9 +135,10 @@ def rows_at_once(model: NoPropModel, n_draws: int, n_candidates: int | None = No
     return rows_within_bounds(model, numbers)
 
 
-def asked_at_centre(model: NoPropModel) -> bool:
+def asked_at_centre(model: NoPropModel, centred: bool | None = None) -> bool:
     """Whether blocks are asked at one latent, and not for their kernels: see `sknoprop.central`."""
-    return model.embedding.n_classes > MAX_CANDIDATES and has_centre(model)
+    many = model.embedding.n_classes > MAX_CANDIDATES
+    return many and (has_centre(model) if centred is None else centred)
 
 
 def features_of(model: NoPropModel, rows: Tensor, size: int, at_once: int) -> Tensor:
@@ -285,7 +295,7 @@ def kernel_probabilities(model: NoPropModel, features: Tensor, probes: Probes) -
         return tempered(law, model.temperature)
     p = (
         central_probabilities(model, features, probes)
-        if has_centre(model)
+        if probes.centred
         else _by_candidates(model, features, probes)
     )
     # Rows last in memory: a power may be computed otherwise at the end of an array, and that would

@@ -37,6 +37,7 @@ __all__ = [
     "kernel_from_flow",
     "kernel_latents",
     "latent_shares",
+    "log_density_at_centre",
     "retention",
     "shared_draws",
     "shares_of_distances",
@@ -167,6 +168,34 @@ def shares_of_distances(apart: Tensor, along: Tensor, signal: Tensor, noise: Ten
     ratio = (signal / noise).view(-1, *[1] * (apart.dim() + 1))
     along, apart = along[..., None, :, :], apart[..., :, None, :]
     return torch.softmax(ratio * along - 0.5 * ratio**2 * apart, -1)
+
+
+def log_density_at_centre(weight: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+    """``log q(z | c)`` at the mean of the noised embeddings, less that of the nearest class.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_classes, embedding_dim)
+        Class embeddings.
+    signal, noise : Tensor of shape (...)
+
+    Returns
+    -------
+    Tensor of shape (..., n_classes)
+        Nought for the nearest class, negative for those further away.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoprop.kernels import log_density_at_centre
+    >>> one = torch.ones(())
+    >>> bool((log_density_at_centre(torch.eye(5), one, one).abs() < 1e-6).all())
+    True
+    >>> log_density_at_centre(torch.tensor([[-1.0], [0.0], [1.0]]), one, one)
+    tensor([-0.5000, -0.0000, -0.5000])
+    """
+    apart = (weight - weight.mean(0)).square().sum(1)
+    return -0.5 * ((signal / noise) ** 2)[..., None] * (apart - apart.min())
 
 
 def kernel_from_flow(flow: Tensor) -> Tensor:

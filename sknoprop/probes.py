@@ -10,19 +10,29 @@ import math
 from collections.abc import Iterator
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
-from sknoprop.kernels import kernel_latents, latent_shares, shares_of_distances
+from sknoprop.kernels import (
+    kernel_latents,
+    latent_shares,
+    log_density_at_centre,
+    shares_of_distances,
+)
 from sknoprop.model import NoPropModel
 from sknoprop.networks.latents import CandidateLatents, NoisedClasses
 
-__all__ = ["MIN_LEVELS", "Probe", "Probes", "kernel_levels"]
+__all__ = ["MIN_LEVELS", "Probe", "Probes", "has_centre", "kernel_levels"]
 
 #: Levels at which the kernels of all blocks together are taken, at least.
 MIN_LEVELS = 10
 
 #: Pairs of classes that are kept, at most: as many as take no longer than a few rows do.
 MOST_PAIRS = 2**20
+
+#: Largest difference of the log densities of the centre given each class. Where it is larger, as it
+#: may be with few dimensions and little noise, a block's errors are multiplied by more.
+MOST_APART = 1.0
 
 
 def kernel_levels(model: NoPropModel) -> Tensor:
@@ -33,6 +43,27 @@ def kernel_levels(model: NoPropModel) -> Tensor:
     if model.variant.single_level:
         return model.partition.span.start[:, None]
     return model.partition.midpoints(math.ceil(MIN_LEVELS / model.partition.n_total))
+
+
+@torch.no_grad()
+def has_centre(model: NoPropModel) -> bool:
+    """Whether all classes are about as far from their mean, for the noise that blocks have.
+
+    Parameters
+    ----------
+    model : NoPropModel
+        As it is now.
+
+    Returns
+    -------
+    bool
+        Of one-hot embeddings True, whatever the schedule.
+    """
+    t = kernel_levels(model)
+    # Distances count most where there is least noise.
+    ratio = (model.schedule.signal(t) / model.schedule.noise(t)).max()
+    log_density = log_density_at_centre(model.embedding.weight, ratio, torch.ones_like(ratio))
+    return -float(log_density.min()) <= MOST_APART
 
 
 class _Classes:
@@ -111,6 +142,20 @@ class Probe:
         return latents, shares.flatten(2, 3)
 
     @cached_property
+    def centre(self) -> tuple[Tensor, Tensor]:
+        """The mean of the noised embeddings, and what answers there are multiplied by.
+
+        Returns
+        -------
+        latent : Tensor of shape (n_blocks, 1, 1, embedding_dim)
+        factor : Tensor of shape (n_blocks, 1, n_classes), float64
+            One over the density of the centre given each class, up to a factor.
+        """
+        weight, signal, noise, _ = self.noised
+        log_density = log_density_at_centre(weight, signal, noise).double()
+        return signal.view(-1, 1, 1, 1) * weight.mean(0), (-log_density).exp()[:, None]
+
+    @cached_property
     def _first(self) -> tuple[Tensor, Tensor] | None:
         if not self.model.takes_candidates:
             return None
@@ -127,12 +172,19 @@ class Probes:
         As it is now: a model that is trained on has others.
     eps : Tensor of shape (n_draws, embedding_dim)
         Noise shared by all rows, classes and blocks.
+    centred : bool, optional
+        Whether classes have a centre, if that is known: blocks of a model that has none may have.
     """
 
-    def __init__(self, model: NoPropModel, eps: Tensor) -> None:
-        self.eps = eps
+    def __init__(self, model: NoPropModel, eps: Tensor, centred: bool | None = None) -> None:
+        self.model, self.eps, self._known = model, eps, centred
         classes = _Classes(model.embedding.weight, eps)
         self.levels = [Probe(model, t, classes) for t in kernel_levels(model).unbind(1)]
+
+    @cached_property
+    def centred(self) -> bool:
+        """Whether classes have a centre."""
+        return has_centre(self.model) if self._known is None else self._known
 
     def __len__(self) -> int:
         """Number of levels a block."""

@@ -8,10 +8,10 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import log_loss
 
 from sknoprop import NoPropClassifier
-from sknoprop.central import central_probabilities, has_centre, log_density_at_centre
+from sknoprop.central import central_probabilities
 from sknoprop.inference import asked_at_centre, kernel_probabilities, rows_at_once
-from sknoprop.kernels import shared_draws, stationary_distribution
-from sknoprop.probes import Probes
+from sknoprop.kernels import log_density_at_centre, shared_draws, stationary_distribution
+from sknoprop.probes import Probes, has_centre
 from sknoprop.schedules import SCHEDULES
 from tests.exact import F64, ExactModel
 from tests.models import toy_model
@@ -126,17 +126,54 @@ def test_the_centre_is_as_good_as_the_full_kernel(variant):
     assert np.mean(full.argmax(1) == y) - np.mean(found.argmax(1) == y) < 0.005
 
 
+@pytest.mark.parametrize("variant", ["dt", "fm"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("head", ["light", "paper"])
-def test_rows_do_not_depend_on_their_neighbours(dtype, head):
-    X, y = many_classes(800)
-    clf = NoPropClassifier(
-        n_blocks=3, hidden_layer_sizes=(20,), max_iter=2, head=head, dtype=dtype, random_state=0
-    ).fit(X, y)
-    p = clf.predict_block_proba(X)
-    order = np.random.default_rng(0).permutation(len(X))[:333]
-    np.testing.assert_array_equal(clf.predict_block_proba(X[order]), p[:, order])
-    np.testing.assert_array_equal(clf.predict_block_proba(X[7:8]), p[:, 7:8])
+@pytest.mark.parametrize(("head", "n_classes", "width"), [("light", 40, 33), ("paper", 33, 20)])
+def test_rows_do_not_depend_on_their_neighbours(
+    variant, dtype, head, n_classes, width, monkeypatch
+):
+    """Of numbers of classes and units that are no multiples of two; "fm" has several levels."""
+    X, y = many_classes(700, n_classes)
+    options = {"n_blocks": 2, "hidden_layer_sizes": (width,), "max_iter": 1, "head": head}
+    clf = NoPropClassifier(variant, dtype=dtype, random_state=0, **options).fit(X, y)
+    order = np.random.default_rng(0).permutation(len(X))[:389]
+    for most in (256, 8):  # rows at once
+        monkeypatch.setattr("sknoprop.inference.MOST_ROWS", most)
+        p = clf.predict_block_proba(X)
+        np.testing.assert_array_equal(clf.predict_block_proba(X[order]), p[:, order])
+        np.testing.assert_array_equal(clf.predict_block_proba(X[7:8]), p[:, 7:8])
+
+
+def test_blocks_are_judged_as_they_predict():
+    """A block may have a centre where the model has none; its temperature is of what it says."""
+    rng = np.random.default_rng(0)
+    embedding = rng.standard_normal((40, 40)) / 4.0
+    X, y = many_classes(400)
+    options = {"n_blocks": 4, "hidden_layer_sizes": (16,), "max_iter": 2, "embedding": embedding}
+    clf = NoPropClassifier(random_state=0, **options).fit(X, y)
+    model = clf.blocks_
+    alone = [has_centre(model.take(slice(i, i + 1))) for i in range(4)]
+    assert not has_centre(model)
+    assert any(alone)
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sknoprop.inference.central_probabilities", lambda *_: asked.append(1))
+        NoPropClassifier(random_state=0, **options).fit(X, y)
+    assert not asked
+
+
+def test_plain_steps_have_inputs_as_they_are():
+    """What gradient descent does is not divided by the size of gradients."""
+    X = np.random.default_rng(0).standard_normal((40, 100))
+    scales = {
+        optimizer: float(
+            NoPropClassifier(n_bins=0, max_iter=1, optimizer=optimizer)
+            .fit(X, np.arange(40) % 2)
+            .blocks_.encoder.input_scale
+        )
+        for optimizer in ("adamw", "sgd", torch.optim.SGD, torch.optim.RMSprop)
+    }
+    assert [round(scale, 2) for scale in scales.values()] == [0.64, 1.0, 1.0, 0.64]
 
 
 def test_draws_make_no_difference_with_many_classes():

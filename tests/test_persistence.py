@@ -491,6 +491,23 @@ def test_a_newer_format_names_both(saved):
         NoPropClassifier.load(saved)
 
 
+def test_files_of_the_first_format_have_inputs_as_they_are(tmp_path):
+    """They did not say how wide first layers' inputs are scaled, as none were."""
+    X = np.random.default_rng(0).standard_normal((40, 100))
+    clf = NoPropClassifier(n_blocks=2, hidden_layer_sizes=8, n_bins=0, max_iter=1, random_state=0)
+    with torch.no_grad():
+        encoder = clf.fit(X, np.arange(40) % 2).blocks_.encoder
+        assert encoder.input_scale < 1.0
+        encoder.layers[0].weight.mul_(encoder.input_scale)
+        encoder.input_scale.fill_(1.0)  # the same network, as it was then
+    clf.save(tmp_path / "file")
+    document, tensors = contents(tmp_path / "file")
+    del tensors["model.encoder.input_scale"]
+    rewrite(tmp_path / "file", document | {"format": 1}, tensors)
+    loaded = NoPropClassifier.load(tmp_path / "file")
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
 def test_versions_are_recorded_and_sknoprops_matters(saved):
     document, tensors = contents(saved)
     assert document["versions"] == {

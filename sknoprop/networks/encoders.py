@@ -38,8 +38,8 @@ class Encoder(nn.Module):
     After the last layer there is no non-linearity: heads add the latent first.
 
     Without batch normalisation a first layer of more than `many_inputs` has its inputs made
-    smaller, and its weights larger, by one factor: features start out the same, and a step moves
-    them no further than a step of so many inputs would.
+    smaller, and its weights larger, by one factor: features start out the same, and a step of
+    Adam's moves them no further than with `many_inputs` inputs.
 
     Parameters
     ----------
@@ -73,6 +73,8 @@ class Encoder(nn.Module):
     torch.Size([3, 50, 32])
     """
 
+    input_scale: Tensor
+
     def __init__(
         self,
         encoding: nn.Module,
@@ -97,11 +99,13 @@ class Encoder(nn.Module):
             for width in self.widths[1:]
         )
         self.dropout = StackedDropout(dropout)
-        self.input_scale = 1.0
+        scale = 1.0
         if many_inputs is not None and n_in > many_inputs and path is None and not normalize:
-            self.input_scale = many_inputs / n_in
+            scale = many_inputs / n_in
             with torch.no_grad():
-                cast(StackedLinear, self.layers[0]).weight.div_(self.input_scale)
+                cast(StackedLinear, self.layers[0]).weight.div_(scale)
+        # A buffer: weights are of the scale that they were trained with.
+        self.register_buffer("input_scale", torch.tensor(scale, device="cpu"))
 
     @property
     def n_out(self) -> int:
@@ -140,7 +144,7 @@ class Encoder(nn.Module):
         if prepared.dtype == torch.uint8:
             return prepared
         # Images are normalised, and may be augmented, before they are scaled.
-        if self.input_scale != 1.0 and not isinstance(self.encoding, ImageEncoding):
+        if not isinstance(self.encoding, ImageEncoding):
             prepared = prepared * self.input_scale
         return prepared.to(self.dtype)
 
@@ -159,7 +163,7 @@ class Encoder(nn.Module):
         features = inputs
         if isinstance(self.encoding, ImageEncoding):
             features = self.encoding.normalize(inputs, self.dtype)
-            if self.input_scale != 1.0:
+            if self.path is None:
                 features = features * self.input_scale
         if self.path is not None:
             features = self.path(features)

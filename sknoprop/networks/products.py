@@ -83,7 +83,11 @@ def stacked_product(x: Tensor, weight: Tensor, addend: Tensor | None = None) -> 
     # One product a block, also where all have the same input: a single wide product is not
     # faster, and what it gives has to be put in order of blocks, and its gradient back.
     rows = x.expand(n_blocks, -1, -1) if x.dim() == 2 else x.reshape(n_blocks, -1, n_in)
-    if n_out < NARROW:
+    if weight.dtype == torch.float64 and not torch.is_grad_enabled():
+        # Rows last: in double precision others may be rounded by where they stand.
+        nothing = weight.new_zeros(1, 1, 1) if addend is None else addend
+        out = torch.baddbmm(nothing.mT, weight.mT.contiguous(), rows.mT).mT.contiguous()
+    elif n_out < NARROW:
         product = _Narrow.apply if torch.is_grad_enabled() else affine
         out = product(weight.new_zeros(1, 1, 1) if addend is None else addend, rows, weight)
     else:

@@ -19,7 +19,7 @@ from torch import Tensor
 __all__ = ["FORMAT", "ModelFileError", "read_file", "replace_file", "write_file"]
 
 #: Version of the format. It rises when an older sknoprop could not read a file rightly.
-FORMAT = 1
+FORMAT = 2
 
 #: Key of the document in the file's metadata.
 KEY = "sknoprop"

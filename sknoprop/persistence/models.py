@@ -93,6 +93,7 @@ def rebuild_model(design: Any, tensors: dict[str, Tensor]) -> NoPropModel:
     weight = state.take("embedding.weight", 2)
     # Files and pickles were without it once.
     tensors.setdefault("temperature", torch.ones((), dtype=weight.dtype))
+    tensors.setdefault("encoder.input_scale", torch.ones((), dtype=weight.dtype))
     edges = state.take("partition.edges", 1, at_least=2)
     n_split = design["n_split"]
     if type(n_split) is not int or n_split < 1 or (len(edges) - 1) % n_split:
@@ -216,7 +217,7 @@ def check_values(tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ModelFileError(f"tensor {name!r} holds NaN or infinity.")
-        positive = (".scale", ".width", ".sigma", "temperature")
+        positive = (".scale", ".width", ".sigma", ".input_scale", "temperature")
         if name.endswith(positive) and not (tensor > 0).all():
             raise ModelFileError(f"tensor {name!r} holds a number that is not positive.")
         if name.endswith(".running_var") and not (tensor >= 0).all():

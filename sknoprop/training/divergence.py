@@ -35,7 +35,7 @@ def likely_cause(
     if isinstance(inputs, Tensor) and inputs.is_floating_point():
         largest = float(inputs.abs().max())
         if math.isnan(largest):  # scikit-learn may have been told not to look
-            return "Likely cause: X has NaN."
+            return "Likely cause: X has NaN or an infinity."
         if largest > LARGE:
             return (
                 f"Likely cause: X has standardised values as large as {largest:.3g}. Check its "
