@@ -162,20 +162,6 @@ def test_blocks_are_judged_as_they_predict():
     assert not asked
 
 
-def test_plain_steps_have_inputs_as_they_are():
-    """What gradient descent does is not divided by the size of gradients."""
-    X = np.random.default_rng(0).standard_normal((40, 100))
-    scales = {
-        optimizer: float(
-            NoPropClassifier(n_bins=0, max_iter=1, optimizer=optimizer)
-            .fit(X, np.arange(40) % 2)
-            .blocks_.encoder.input_scale
-        )
-        for optimizer in ("adamw", "sgd", torch.optim.SGD, torch.optim.RMSprop)
-    }
-    assert [round(scale, 2) for scale in scales.values()] == [0.64, 1.0, 1.0, 0.64]
-
-
 def test_draws_make_no_difference_with_many_classes():
     X, y = many_classes(400)
     clf = NoPropClassifier(n_blocks=2, hidden_layer_sizes=(20,), max_iter=2).fit(X, y)

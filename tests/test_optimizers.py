@@ -287,3 +287,17 @@ def test_an_interrupt_after_parameters_were_regrouped():
     for clf in (stopped, whole):
         clf.set_params(callbacks=None, max_iter=2).fit(X, y)
     np.testing.assert_allclose(stopped.predict_proba(X), whole.predict_proba(X), atol=1e-5)
+
+
+def test_plain_steps_have_inputs_as_they_are():
+    """What gradient descent does is not divided by the size of gradients."""
+    X = np.random.default_rng(0).standard_normal((40, 100))
+    scales = {
+        optimizer: float(
+            NoPropClassifier(n_bins=0, max_iter=1, optimizer=optimizer)
+            .fit(X, np.arange(40) % 2)
+            .blocks_.encoder.input_scale
+        )
+        for optimizer in ("adamw", "sgd", torch.optim.SGD, torch.optim.RMSprop)
+    }
+    assert [round(scale, 2) for scale in scales.values()] == [0.64, 1.0, 1.0, 0.64]
