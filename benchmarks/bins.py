@@ -20,11 +20,10 @@ import warnings
 from unittest.mock import patch
 
 import numpy as np
-from records import compared, run, scores
+from records import by_table, compared, judged, run, scores
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -140,7 +139,6 @@ def readings(name, group):
             start = time.process_time()
             clf = fitted(model, inputs, y[train], fold)
             cost = time.process_time() - start
-            p = clf.predict_proba(unseen)
             yield {
                 "table": name,
                 "group": group,
@@ -148,8 +146,7 @@ def readings(name, group):
                 "columns": inputs.shape[1],
                 "fold": fold,
                 "model": model,
-                "accuracy": float((clf.classes_[p.argmax(1)] == y[test]).mean()),
-                "log_loss": float(log_loss(y[test], p, labels=clf.classes_)),
+                **judged(clf, unseen, y[test]),
                 "fit_cpu_s": cost,
             }
 
@@ -166,9 +163,7 @@ def measure():
 
 def report(records):
     """Print means over folds, a row a table, and over the tables of each group."""
-    found = {group: {} for group in GROUPS}
-    for r in records:
-        found[r["group"]].setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
+    found = {group: by_table([r for r in records if r["group"] == group]) for group in GROUPS}
 
     for group, tables in found.items():
         print(f"\n| log loss · accuracy, %: {group} | rows | inputs | {' | '.join(MODELS)} |")

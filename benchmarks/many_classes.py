@@ -16,28 +16,24 @@ learn from and 2,000 to test, three seeds, all models with their defaults:
 prediction for each 1,000 rows. Writes ``benchmarks/results/many_classes.json``.
 """
 
-import argparse
-import json
 import pickle
-import platform
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from records import run
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from sknoprop import NoPropClassifier
 from sknoprop.kernels import stationary_distribution
 
-RESULTS = Path(__file__).parent / "results" / "many_classes.json"
 VARIANTS = ("dt", "ct", "fm")
 N_SEEDS = 3
 N_TRAIN, N_TEST = 8_000, 2_000
@@ -158,25 +154,6 @@ def report(records):
         )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", help="folder of CIFAR-100, in torchvision's layout")
-    parser.add_argument("--report", action="store_true", help="print what was measured")
-    options = parser.parse_args()
-    if options.report:
-        report(json.loads(RESULTS.read_text())["records"])
-        return
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        records = measure(options.root)
-    made_with = {
-        "command": "python benchmarks/many_classes.py --root DATA",
-        "machine": f"{platform.machine()}, one thread",
-        "torch": torch.__version__,
-    }
-    RESULTS.write_text(json.dumps(made_with | {"records": records}, indent=1) + "\n")
-    report(records)
-
-
 if __name__ == "__main__":
-    main()
+    of = "folder of CIFAR-100, in torchvision's layout"
+    run("many_classes", __doc__, measure, report, root=of)

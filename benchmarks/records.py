@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import sklearn
 import torch
+from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from sknoprop import __version__
@@ -15,7 +16,7 @@ from sknoprop import __version__
 RESULTS = Path(__file__).parent / "results"
 
 
-def run(name, description, measure, report, **more):
+def run(name, description, measure, report, root=None, **more):
     """Measure with one thread, keep and print what was found; with ``--report`` print it only.
 
     Parameters
@@ -25,23 +26,28 @@ def run(name, description, measure, report, **more):
     description : str
         Docstring of the script.
     measure : callable
-        Gives the records, a list.
+        Gives the records, a list; with `root` it is given the folder, or None.
     report : callable
         Prints them.
+    root : str, optional
+        What ``--root`` is the folder of, if there is one.
     **more : dict
         What else the file is to say.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--report", action="store_true", help="print what was measured")
+    if root is not None:
+        parser.add_argument("--root", help=root)
+    options = parser.parse_args()
     path = RESULTS / f"{name}.json"
-    if parser.parse_args().report:
+    if options.report:
         report(json.loads(path.read_text())["records"])
         return
     torch.set_num_threads(1)
     with threadpool_limits(1):
-        records = measure()
+        records = measure() if root is None else measure(options.root)
     made_with = {
-        "command": f"python benchmarks/{name}.py",
+        "command": f"python benchmarks/{name}.py" + (" --root DATA" if root else ""),
         "machine": f"{platform.machine()}, one thread",
         "versions": {
             "sknoprop": __version__,
@@ -52,6 +58,23 @@ def run(name, description, measure, report, **more):
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(made_with | more | {"records": records}, indent=1))
     report(records)
+
+
+def judged(clf, X, y):
+    """Accuracy and log loss of a fitted classifier on rows to test."""
+    p = clf.predict_proba(X)
+    return {
+        "accuracy": float((clf.classes_[p.argmax(1)] == y).mean()),
+        "log_loss": float(log_loss(y, p, labels=clf.classes_)),
+    }
+
+
+def by_table(records):
+    """Records of each model, by its name, of each table, by its."""
+    found = {}
+    for r in records:
+        found.setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
+    return found
 
 
 def mean(records, what):

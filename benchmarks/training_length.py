@@ -22,9 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from records import compared, run, scores
+from records import by_table, compared, judged, run, scores
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -112,15 +111,13 @@ def readings(name):
             start = time.process_time()
             clf.fit(X[train], y[train])
             fitted = time.process_time() - start
-            p = clf.predict_proba(X[test])
             yield {
                 "table": name,
                 "rows": len(train),
                 "columns": X.shape[1],
                 "fold": fold,
                 "model": model,
-                "accuracy": float((clf.classes_[p.argmax(1)] == y[test]).mean()),
-                "log_loss": float(log_loss(y[test], p, labels=clf.classes_)),
+                **judged(clf, X[test], y[test]),
                 "fit_cpu_s": fitted,
                 "n_iter": int(clf.n_iter_) if hasattr(clf, "temperature_") else None,
             }
@@ -137,10 +134,7 @@ def measure():
 
 def report(records):
     """Print means over folds, a row a table, and over tables."""
-    found = {}
-    for r in records:
-        found.setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
-
+    found = by_table(records)
     print(f"\n| log loss · accuracy, % | rows | epochs of auto | {' | '.join(MODELS)} |")
     print("|---" * (3 + len(MODELS)) + "|")
     for table, models in found.items():

