@@ -127,7 +127,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "parameterization": [_Names(set(PARAMETERIZATIONS))],
     "readout": [_Names(set(READOUTS))],
     "hidden_layer_sizes": [_Names({"auto"}), "array-like", _ints()],
-    "n_bins": [_ints(0)],
+    "n_bins": [_Names({"auto"}), _ints(0)],
     "head": [_Names(set(HEADS))],
     "batch_norm": [_Names({"auto"}), "boolean"],
     "dropout": [_Names({"auto"}), _reals("left", 1)],

@@ -171,11 +171,12 @@ default="auto"
         latent is added to. "auto" is ``(128,)`` for up to 1,000 rows of two classes, else
         ``(128, 128)``.
 
-    n_bins : int, default=8
+    n_bins : int or "auto", default="auto"
         Largest number of quantile bins for the piecewise-linear encoding of each feature; 0 or 1
-        for none. Values that many rows share, and levels of codes and counts, have bins of their
-        own besides, if the labels depend on them by leaps, see `sknoprop.networks.NumberEncoding`.
-        Features are standardised in any case.
+        for none. "auto" is three, five or eight, the fewest with which ridge regression is as good
+        on rows left out as with eight. Values that many rows share, and levels of codes and counts,
+        have bins of their own besides, if the labels depend on them by leaps, see
+        `sknoprop.networks.NumberEncoding`. Features are standardised in any case.
 
     head : {"light", "paper"}, default="light"
         How features, latent and time are joined, see `sknoprop.networks`.
@@ -425,7 +426,7 @@ default="auto"
         parameterization="label",
         readout="denoiser",
         hidden_layer_sizes="auto",
-        n_bins=8,
+        n_bins="auto",
         head="light",
         batch_norm="auto",
         dropout="auto",
