@@ -21,8 +21,9 @@ __all__ = ["Departure", "departure_from_line", "edges_of_pieces"]
 #: Chance of a departure as great as seen, were there none, below which it is believed.
 BELIEVED = 1e-3
 
-#: Distinct values a bin that a feature must have to count as continuous.
-VALUES_A_BIN = 4
+#: Distinct values a bin that a feature must have to count as continuous, in as many bins as asked
+#: for or in eight. (More bins than values allow are as many as they allow.)
+VALUES_A_BIN, USUAL = 4, 8
 
 #: Distinct values below which those of others are levels.
 MOST_LEVELS = 32
@@ -130,7 +131,8 @@ def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) 
     distinct, counts = np.unique(values, return_counts=True)
     if distinct[-1] / 2 - distinct[0] / 2 > np.finfo(np.float64).max / 2:
         return np.empty(0)  # no width of a bin is that large
-    continuous = len(distinct) >= VALUES_A_BIN * n_bins
+    continuous = len(distinct) >= VALUES_A_BIN * min(n_bins, USUAL)
+    n_bins = min(n_bins, max(len(distinct) // VALUES_A_BIN, USUAL))
     edges = _quantiles(values, n_bins) if continuous else np.empty(0)
     if labels is None or not (continuous or 2 < len(distinct) < MOST_LEVELS):
         return edges
