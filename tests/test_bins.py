@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chi2_contingency, chisquare
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from sknoprop import NoPropClassifier
@@ -189,14 +190,18 @@ def test_rare_levels_have_no_edge():
     np.testing.assert_array_equal(edges_of_pieces(x, 8, (x == 2).astype(int)), np.arange(6.0))
 
 
-def test_more_bins_than_values_are_none():
-    """As without labels: such features are neither continuous nor of few levels."""
+def test_more_bins_than_values_allow_are_as_many_as_they_allow():
+    """Four values a bin, unless fewer than eight bins are asked for."""
     x = continuous(3000)
-    for n_bins in (800, 2**22):
-        assert len(edges_of_pieces(x, n_bins, labels_of(np.abs(x) > 1))) == 0
-    assert len(edges_of_pieces(x, 700, labels_of(np.abs(x) > 1))) == 701
-    x = np.arange(2000) % 50.0
-    assert len(edges_of_pieces(x, 16, (x == 20).astype(int))) == 0
+    for n_bins in (750, 800, 2**22):
+        assert len(edges_of_pieces(x, n_bins, None)) == 751
+    assert len(edges_of_pieces(x, 700, None)) == 701
+    levels = np.arange(2000) % 50.0
+    for n_bins, n_edges in ((8, 9), (12, 13), (16, 13), (2**22, 13)):
+        assert len(edges_of_pieces(levels, n_bins, None)) == n_edges
+    few = np.arange(2000) % 20.0
+    for n_bins, n_edges in ((5, 6), (6, 0), (8, 0), (2**22, 0)):
+        assert len(edges_of_pieces(few, n_bins, None)) == n_edges
 
 
 def test_many_classes_and_labels_of_any_type():
@@ -233,10 +238,10 @@ def test_the_estimator_asks_its_labels():
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.integers(0, 12, 600), rng.normal(size=600)])
     y = np.isin(X[:, 0], [1, 4, 5, 9])
-    clf = NoPropClassifier(max_iter=1, random_state=0).fit(X, y)
+    clf = NoPropClassifier(n_bins=8, max_iter=1, random_state=0).fit(X, y)
     columns = clf.blocks_.encoder.encoding.column
     assert (columns == 0).sum() >= 8
-    shuffled = NoPropClassifier(max_iter=1, random_state=0).fit(X, rng.permutation(y))
+    shuffled = clone(clf).fit(X, rng.permutation(y))
     assert not (shuffled.blocks_.encoder.encoding.column == 0).any()
 
 

@@ -271,7 +271,7 @@ def test_more_bins_than_rows_take_no_memory():
     X, _ = toy_data()
     tracemalloc.start()
     try:
-        assert NumberEncoding(X, n_bins=2**22).n_out == X.shape[1]
+        assert NumberEncoding(X, n_bins=2**22).n_out == X.shape[1] * (1 + len(X) // 4)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

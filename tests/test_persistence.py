@@ -133,7 +133,7 @@ def test_a_loaded_classifier_is_as_a_fitted_one(tmp_path):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_training_goes_on_from_a_file(optimizer, tmp_path):
     X, y = toy_data(n=90)
-    clf = small("fm", n_blocks=2, optimizer=optimizer, warm_start=True)
+    clf = small("fm", n_blocks=2, n_bins=8, optimizer=optimizer, warm_start=True)
     clf.fit(X, y, X_val=X, y_val=y).set_params(n_blocks=4).fit(X, y)
     clf.save(tmp_path / "with", optimizer=True)
     clf.save(tmp_path / "without")

@@ -38,8 +38,8 @@ def leave_one_out_error(inputs: np.ndarray, targets: np.ndarray) -> float:
     """Squared error of ridge regression on rows that it has not seen, one at a time.
 
     The fit to the other rows is not made: where a fit to all leaves ``e`` of a row whose leverage
-    is ``h``, the fit without it leaves ``e / (1 - h)`` (Allen 1974). There is an intercept, which no
-    penalty holds. Of several penalties the best counts.
+    is ``h``, the fit without it leaves ``e / (1 - h)`` (Allen 1974). There is an intercept without
+    a penalty. Of several penalties the best counts.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     >>> enough_bins(X, (X.sum(1) > 0).astype(int))
     3
     >>> enough_bins(X, (np.abs(X[:, 0]) > 1).astype(int))
-    8
+    64
     """
     rows = np.random.default_rng(0).permutation(len(X))[:ROWS_OF_BINS]
     X, y = np.asarray(X[rows], dtype=np.float64), np.asarray(y[rows], dtype=np.int64)
