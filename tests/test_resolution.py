@@ -87,7 +87,7 @@ def test_the_choice_pays():
         assert losses[0] < 0.95 * losses[1]
 
 
-@pytest.mark.parametrize("n, n_features", [(240, 90), (600, 20), (1_500, 40), (1_500, 4)])
+@pytest.mark.parametrize(("n", "n_features"), [(240, 90), (600, 20), (1_500, 40), (1_500, 4)])
 def test_above_eight_bins_pieces_are_fewer_than_rows(n, n_features):
     X, y = leaps(n, n_features, 0)
     n_bins = enough_bins(X, y)
