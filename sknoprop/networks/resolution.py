@@ -21,6 +21,10 @@ __all__ = ["enough_bins", "leave_one_out_error"]
 #: Numbers of bins to choose from.
 CHOICES = (3, 5, 8, 16, 32, 64, 128)
 
+#: Features that are cut, up to which there are at least eight bins: so few are cheap to cut, and
+#: fewer bins gain nothing there.
+FEW_FEATURES = 10
+
 #: How much more error fewer bins may have than the best: what is not worth the time of more.
 TOLERANCE = 0.01
 
@@ -104,11 +108,11 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     --------
     >>> import numpy as np
     >>> from sknoprop.networks.resolution import enough_bins
-    >>> X = np.random.default_rng(0).normal(size=(600, 4))
+    >>> X = np.random.default_rng(0).normal(size=(600, 12))
     >>> enough_bins(X, (X.sum(1) > 0).astype(int))
     3
     >>> enough_bins(X, (np.abs(X[:, 0]) > 1).astype(int))
-    64
+    32
     """
     rows = np.random.default_rng(0).permutation(len(X))[:ROWS_OF_BINS]
     X, y = np.asarray(X[rows], dtype=np.float64), np.asarray(y[rows], dtype=np.int64)
@@ -118,8 +122,9 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     usual = NumberEncoding(X, USUAL, y)
     if usual.n_out == usual.n_in or targets.shape[1] < 2:
         return USUAL
+    fewest = USUAL if len(usual.column.unique()) <= FEW_FEATURES else CHOICES[0]
     errors = {}
-    for n_bins in CHOICES:
+    for n_bins in CHOICES[CHOICES.index(fewest) :]:
         encoding = NumberEncoding(X, n_bins, y)
         # Of more pieces than rows a few fit by chance.
         if n_bins <= USUAL or encoding.n_out - encoding.n_in < len(seen):
