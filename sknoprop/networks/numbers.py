@@ -26,12 +26,13 @@ class NumberEncoding(nn.Module):
     ``x / sqrt(1 + (x / c)**2)``, so that an outlier cannot drown the rest (as in RealMLP:
     Holzmueller, Grinsztajn & Steinwart 2024, arXiv:2407.04491).
 
-    Continuous features, with at least four distinct values a bin, are cut at quantiles. Labels add
-    to that where the classes' frequencies depart from a line, by the chi-squared test of departure
-    from a linear trend (Cochran 1954, Armitage 1955; p < 0.001). Where the departure is a hundredth
-    of the labels' variance or more, values that many rows share, such as nought, have edges of
-    their own, and the others have quantiles of their own. Where it is a twentieth or more, so have
-    the levels of a feature with fewer than 32: codes in no order, counts with a threshold.
+    Continuous features, with at least four distinct values a bin, are cut at quantiles. (Of many
+    bins those with fewer values have as many as they allow, from eight on.) Labels add to that where
+    the classes' frequencies depart from a line, by the chi-squared test of departure from a linear
+    trend (Cochran 1954, Armitage 1955; p < 0.001). Where the departure is a hundredth of the labels'
+    variance or more, values that many rows share, such as nought, have edges of their own, and the
+    others have quantiles of their own. Where it is a twentieth or more, so have the levels of a
+    feature with fewer than 32: codes in no order, counts with a threshold.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ class NumberEncoding(nn.Module):
         Training data, finite.
     n_bins : int
         Largest number of bins a feature, not counting those of levels and of values that many
-        rows share; 0 or 1 leaves the standardised values alone.
+        rows share; 0 or 1 leaves the standardised values alone. `sknoprop.networks.resolution`
+        chooses one.
     y : ndarray of shape (n_samples,), int, optional
         Classes, from 0 on. Without them all continuous features are cut at quantiles.
 
