@@ -27,12 +27,12 @@ class NumberEncoding(nn.Module):
     Holzmueller, Grinsztajn & Steinwart 2024, arXiv:2407.04491).
 
     Continuous features, with at least four distinct values a bin, are cut at quantiles. (Of many
-    bins those with fewer values have as many as they allow, from eight on.) Labels add to that where
-    the classes' frequencies depart from a line, by the chi-squared test of departure from a linear
-    trend (Cochran 1954, Armitage 1955; p < 0.001). Where the departure is a hundredth of the labels'
-    variance or more, values that many rows share, such as nought, have edges of their own, and the
-    others have quantiles of their own. Where it is a twentieth or more, so have the levels of a
-    feature with fewer than 32: codes in no order, counts with a threshold.
+    bins those with fewer values have as many as they allow, from eight on.) Labels add to that
+    where the classes' frequencies depart from a line, by the chi-squared test of departure from a
+    linear trend (Cochran 1954, Armitage 1955; p < 0.001). Where the departure is a hundredth of the
+    labels' variance or more, values that many rows share, such as nought, have edges of their own,
+    and the others have quantiles of their own. Where it is a twentieth or more, so have the levels
+    of a feature with fewer than 32: codes in no order, counts with a threshold.
 
     Parameters
     ----------
