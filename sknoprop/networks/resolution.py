@@ -127,7 +127,8 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     for n_bins in CHOICES[CHOICES.index(fewest) :]:
         encoding = NumberEncoding(X, n_bins, y)
         # Of more pieces than rows a few fit by chance.
-        if n_bins <= USUAL or encoding.n_out - encoding.n_in < len(seen):
-            errors[n_bins] = leave_one_out_error(encoding(seen).numpy(), targets)
+        if n_bins > USUAL and encoding.n_out - encoding.n_in >= len(seen):
+            break
+        errors[n_bins] = leave_one_out_error(encoding(seen).numpy(), targets)
     bound = (1.0 + TOLERANCE) * min(errors.values())
     return next(n_bins for n_bins, error in errors.items() if error <= bound)
