@@ -3,9 +3,10 @@
 More bins bend more finely, and are more inputs: slower, and easier to learn by heart. Which counts
 for more depends on the table. Where classes are clusters, or images, three bins are better than
 eight and take a fraction of the time; where one feature by itself says much by its bends, eight are
-better than three by far; where it says it by leaps at a few amounts, a hundred are. A linear model
-on the bins tells these apart before any block is trained: ridge regression on the classes'
-indicators, whose error on rows left out one at a time has a closed form (Allen 1974).
+better than three by far; where it says it by leaps at a few amounts, a hundred are. This can be
+told before any block is trained, by ridge regression on the classes' indicators, whose error on
+rows left out one at a time has a closed form (Allen 1974). It is given the bins, and a Gaussian
+kernel beside them: what is smooth in all features a network learns without bins.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ FEW_FEATURES = 10
 TOLERANCE = 0.01
 
 #: Rows that errors are measured on, and those that bins are measured on, at most.
-ROWS_OF_ERROR, ROWS_OF_BINS = 1_000, 4_000
+ROWS_OF_ERROR, ROWS_OF_BINS = 800, 4_000
 
-#: Penalties, in units of the inputs' variance.
+#: Penalties, in units of the mean of a kernel's diagonal.
 PENALTIES = 10.0 ** np.arange(-3, 4)
 
 #: Largest leverage of a row: of one that is fitted exactly nothing is left to see.
 MOST_LEVERAGE = 0.999
 
 
-def leave_one_out_error(inputs: np.ndarray, targets: np.ndarray) -> float:
-    """Squared error of ridge regression on rows that it has not seen, one at a time.
+def leave_one_out_error(kernel: np.ndarray, targets: np.ndarray) -> float:
+    """Squared error of kernel ridge regression on rows that it has not seen, one at a time.
 
     The fit to the other rows is not made: where a fit to all leaves ``e`` of a row whose leverage
     is ``h``, the fit without it leaves ``e / (1 - h)`` (Allen 1974). There is an intercept without
@@ -47,7 +48,8 @@ def leave_one_out_error(inputs: np.ndarray, targets: np.ndarray) -> float:
 
     Parameters
     ----------
-    inputs : ndarray of shape (n_samples, n_features)
+    kernel : ndarray of shape (n_samples, n_samples)
+        Inner products of rows, from whatever origin.
     targets : ndarray of shape (n_samples, n_targets)
         Not all rows the same.
 
@@ -60,35 +62,40 @@ def leave_one_out_error(inputs: np.ndarray, targets: np.ndarray) -> float:
     --------
     >>> import numpy as np
     >>> from sknoprop.networks.resolution import leave_one_out_error
-    >>> x = np.arange(50.0)[:, None]
-    >>> leave_one_out_error(x, 3 * x) < 1e-6, leave_one_out_error(x, (x - 24.5) ** 2) > 1
+    >>> x = np.linspace(-1.0, 1.0, 50)[:, None]
+    >>> leave_one_out_error(x @ x.T, 3 * x) < 1e-6, leave_one_out_error(x @ x.T, x**2) > 1
     (True, True)
     """
-    n = len(inputs)
+    n = len(kernel)
     targets = targets - targets.mean(0)
-    inputs = inputs - inputs.mean(0)
-    inputs = inputs / max(np.sqrt(inputs.var(0).sum()), np.finfo(np.float64).tiny)
-    # The smaller of two symmetric matrices with the same eigenvalues. `axes` are projections of
-    # rows on eigenvectors of the features.
-    if inputs.shape[1] < n:
-        values, vectors = np.linalg.eigh(inputs.T @ inputs)
-        axes = inputs @ vectors
-    else:
-        values, vectors = np.linalg.eigh(inputs @ inputs.T)
-        axes = vectors * np.sqrt(np.maximum(values, 0.0))
+    values, vectors = np.linalg.eigh(_centered(kernel))
     values = np.maximum(values, 0.0)
-    products, squares = axes.T @ targets, axes**2
+    products, squares = vectors.T @ targets, vectors**2
     errors = []
     for penalty in PENALTIES:
-        shrunk = 1.0 / (values + penalty)
-        residual = targets - axes @ (shrunk[:, None] * products)
-        leverage = np.minimum(squares @ shrunk + 1.0 / n, MOST_LEVERAGE)
+        kept = values / (values + penalty)
+        residual = targets - vectors @ (kept[:, None] * products)
+        leverage = np.minimum(squares @ kept + 1.0 / n, MOST_LEVERAGE)
         errors.append(((residual / (1.0 - leverage)[:, None]) ** 2).sum())
     return float(min(errors) / (targets**2).sum())
 
 
+def _centered(kernel: np.ndarray) -> np.ndarray:
+    """Inner products from the rows' mean, in units of their mean square distance from it."""
+    mean = kernel.mean(0)
+    kernel = kernel - mean - mean[:, None] + mean.mean()
+    return kernel / max(np.trace(kernel) / len(kernel), np.finfo(np.float64).tiny)
+
+
+def _gaussian(inputs: np.ndarray) -> np.ndarray:
+    """Gaussian kernel with the median distance for its scale."""
+    squares = (inputs**2).sum(1)
+    apart = np.maximum(squares[:, None] + squares - 2.0 * inputs @ inputs.T, 0.0)
+    return np.exp(-apart / max(np.median(apart), np.finfo(np.float64).tiny))
+
+
 def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
-    """The fewest bins with which ridge regression is as good as with any of `CHOICES`.
+    """The fewest bins with which kernel ridge regression is as good as with any of `CHOICES`.
 
     The same for a table whatever `random_state` is.
 
@@ -122,6 +129,7 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     usual = NumberEncoding(X, USUAL, y)
     if usual.n_out == usual.n_in or targets.shape[1] < 2:
         return USUAL
+    smooth = _centered(_gaussian(usual.standardize(seen).numpy()))
     fewest = USUAL if len(usual.column.unique()) <= FEW_FEATURES else CHOICES[0]
     errors = {}
     for n_bins in CHOICES[CHOICES.index(fewest) :]:
@@ -129,6 +137,7 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
         # Of more pieces than rows a few fit by chance.
         if n_bins > USUAL and encoding.n_out - encoding.n_in >= len(seen):
             break
-        errors[n_bins] = leave_one_out_error(encoding(seen).numpy(), targets)
+        inputs = encoding(seen).numpy()
+        errors[n_bins] = leave_one_out_error(_centered(inputs @ inputs.T) + smooth, targets)
     bound = (1.0 + TOLERANCE) * min(errors.values())
     return next(n_bins for n_bins, error in errors.items() if error <= bound)
