@@ -104,6 +104,13 @@ def test_leaps_and_bends_get_many_bins_and_clusters_few(seed):
     assert enough_bins(*leaps(1_500, 4, seed)) > 32
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_smooth_in_all_features_is_not_the_bins(seed):
+    """On bins alone a ball is approximated the better, the more there are."""
+    X = np.random.default_rng(seed).uniform(-1.0, 1.0, size=(1_200, 4))
+    assert enough_bins(X, (np.square(X).sum(1) > 4 / 3).astype(int)) == 8
+
+
 def test_the_choice_pays():
     """On rows that neither the blocks nor the choice have seen."""
     for make, n_features, wrong in ((bends, 12, 3), (clusters, 30, 32), (leaps, 4, 8)):
