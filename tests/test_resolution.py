@@ -159,3 +159,9 @@ def test_a_number_is_taken_at_its_word():
     clf = NoPropClassifier(max_iter=1, random_state=0).fit(X, y)
     assert clf.n_bins == "auto"
     assert clf.blocks_.encoder.encoding.n_out == 3 + 3 * enough_bins(X, y)
+
+
+def test_numbers_that_are_not_finite_are_left_to_those_who_refuse_them():
+    X, y = bends(300, 12, 0)
+    X[7, 3] = np.nan
+    assert enough_bins(X, y) == 8

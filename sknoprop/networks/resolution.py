@@ -129,6 +129,8 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     usual = NumberEncoding(X, USUAL, y)
     if usual.n_out == usual.n_in or targets.shape[1] < 2:
         return USUAL
+    if not np.isfinite(X).all():
+        return USUAL  # such rows are refused where they are trained on, by what is wrong with them
     smooth = _centered(_gaussian(usual.standardize(seen).numpy()))
     fewest = USUAL if len(usual.column.unique()) <= FEW_FEATURES else CHOICES[0]
     errors = {}
