@@ -133,11 +133,13 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
         return USUAL  # such rows are refused where they are trained on, by what is wrong with them
     smooth = _centered(_gaussian(usual.standardize(seen).numpy()))
     fewest = USUAL if len(usual.column.unique()) <= FEW_FEATURES else CHOICES[0]
-    errors = {}
+    errors: dict[int, float] = {}
+    n_pieces = 0
     for n_bins in CHOICES[CHOICES.index(fewest) :]:
         encoding = NumberEncoding(X, n_bins, y)
-        # Of more pieces than rows a few fit by chance.
-        if n_bins > USUAL and encoding.n_out - encoding.n_in >= len(seen):
+        n_before, n_pieces = n_pieces, encoding.n_out - encoding.n_in
+        # Of more pieces than rows a few fit by chance. No more pieces are the same ones.
+        if n_bins > USUAL and (n_pieces >= len(seen) or n_pieces == n_before):
             break
         inputs = encoding(seen).numpy()
         errors[n_bins] = leave_one_out_error(_centered(inputs @ inputs.T) + smooth, targets)
