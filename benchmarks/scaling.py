@@ -50,7 +50,7 @@ def one(rows, features, blocks, classes):
     X = random.standard_normal((rows, features), dtype=np.float32)
     y = random.integers(classes, size=rows)
     y[:classes] = np.arange(classes)
-    params = {"hidden_layer_sizes": (128, 128), "batch_size": 256, "random_state": 0}
+    params = {"hidden_layer_sizes": (128, 128), "n_bins": 8, "batch_size": 256, "random_state": 0}
     NoPropClassifier("fm", n_blocks=1, max_iter=1, **params).fit(X[:2000], y[:2000] % 2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clf = NoPropClassifier("fm", n_blocks=blocks, max_iter=1, **params)

@@ -7,7 +7,7 @@
 Such a layer has its inputs scaled down, lest a step carry its features out of reach
 (`sknoprop.networks.Encoder`). *As they are* is the same without, *no bins* with ``n_bins=0``. Three
 tables of R, one of scikit-learn's with all products of its columns, and two that are made; three
-folds, all other models with their defaults, columns standardised. Writes
+folds, eight bins, all other models with their defaults, columns standardised. Writes
 ``benchmarks/results/wide.json``.
 """
 
@@ -83,7 +83,7 @@ def fitted(name, X, y, seed):
         return MLPClassifier(random_state=seed).fit(X, y)
     if name == "no bins":
         return NoPropClassifier(n_bins=0, random_state=seed).fit(X, y)
-    clf = NoPropClassifier(random_state=seed)
+    clf = NoPropClassifier(n_bins=8, random_state=seed)
     if name == "scaled":
         return clf.fit(X, y)
     with patch.object(LightHead, "many_inputs", None):

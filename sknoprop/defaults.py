@@ -64,6 +64,8 @@ def fill_in(
         "weight_decay": min(1.0, 100 / n_samples) if decoupled else 1e-3,
         "batch_size": min(256, max(64, n_rows // 32)),
     }
+    if streaming:  # a first part may be too small to tell
+        automatic["n_bins"] = 8
     filled = params | {k: v for k, v in automatic.items() if params[k] == "auto"}
     most = 20 if trains_on_images(params | {"encoder": encoder}) else 50
     n_epochs = most * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)) if deep else 30

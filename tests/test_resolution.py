@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import make_classification
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
@@ -29,6 +30,10 @@ def left_out_one_by_one(kernel, targets, penalty):
     return errors / np.square(targets - targets.mean(0)).sum()
 
 
+def error_of(kernel, targets):
+    return leave_one_out_error(torch.from_numpy(kernel), torch.from_numpy(targets))
+
+
 def in_units(inputs):
     """With a mean square distance of one from their mean, which stays where it is."""
     return inputs / np.sqrt(inputs.var(0).sum())
@@ -47,7 +52,7 @@ def test_the_closed_form_is_that_of_fits_without_a_row(n_features, offset):
     inputs, targets = rows(n_features, offset)
     kernel = inputs @ inputs.T
     expected = min(left_out_one_by_one(kernel, targets, penalty) for penalty in PENALTIES)
-    np.testing.assert_allclose(leave_one_out_error(kernel, targets), expected, rtol=1e-6)
+    np.testing.assert_allclose(error_of(kernel, targets), expected, rtol=1e-6)
 
 
 def test_of_inner_products_it_is_that_of_linear_ridge_regression():
@@ -57,24 +62,24 @@ def test_of_inner_products_it_is_that_of_linear_ridge_regression():
         predicted = cross_val_predict(Ridge(alpha=penalty), inputs, targets, cv=LeaveOneOut())
         errors.append(np.square(predicted - targets).sum())
     expected = min(errors) / np.square(targets - targets.mean(0)).sum()
-    np.testing.assert_allclose(leave_one_out_error(inputs @ inputs.T, targets), expected, rtol=1e-6)
+    np.testing.assert_allclose(error_of(inputs @ inputs.T, targets), expected, rtol=1e-6)
 
 
 def test_units_do_not_change_the_error():
     inputs, targets = rows(5)
     kernel = inputs @ inputs.T
-    expected = leave_one_out_error(kernel, targets)
+    expected = error_of(kernel, targets)
     for unit in (1e-30, 1e30):
-        np.testing.assert_allclose(leave_one_out_error(unit * kernel, targets), expected)
-        np.testing.assert_allclose(leave_one_out_error(kernel, unit * targets), expected)
+        np.testing.assert_allclose(error_of(unit * kernel, targets), expected)
+        np.testing.assert_allclose(error_of(kernel, unit * targets), expected)
 
 
 def test_inputs_that_say_nothing_are_no_better_than_the_mean():
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(200, 1))
     inputs = rng.normal(size=(200, 300))
-    assert leave_one_out_error(inputs @ inputs.T, targets) > 0.98
-    assert leave_one_out_error(np.ones((200, 200)), targets) > 1.0
+    assert error_of(inputs @ inputs.T, targets) > 0.98
+    assert error_of(np.ones((200, 200)), targets) > 1.0
 
 
 def bends(n, n_features, seed):
@@ -165,3 +170,42 @@ def test_numbers_that_are_not_finite_are_left_to_those_who_refuse_them():
     X, y = bends(300, 12, 0)
     X[7, 3] = np.nan
     assert enough_bins(X, y) == 8
+
+
+def test_a_row_that_is_alone_counts_as_not_seen():
+    """Far from all others, and the only one of its class: a fit to all rows has it exactly."""
+    rng = np.random.default_rng(0)
+    inputs = np.vstack([rng.normal(size=(29, 3)), [[500.0, 0.0, 0.0]]])
+    targets = np.eye(2)[np.r_[np.zeros(29, int), 1]]
+    inputs = in_units(inputs)
+    kernel = inputs @ inputs.T
+    expected = min(left_out_one_by_one(kernel, targets, penalty) for penalty in PENALTIES)
+    assert expected > 0.9
+    np.testing.assert_allclose(error_of(kernel, targets), expected, rtol=1e-4)
+
+
+def test_rows_that_are_mostly_alike():
+    """No distance between most of them, and warnings are errors here."""
+    rng = np.random.default_rng(0)
+    X = rng.exponential(size=(600, 15))
+    X[:450] = 0.0
+    assert enough_bins(X, rng.integers(0, 2, 600)) in CHOICES
+    X[0] = 1e300
+    assert enough_bins(X, rng.integers(0, 2, 600)) in CHOICES
+
+
+def test_fewer_bins_are_fewer_inputs():
+    """Features of twelve to thirty-one values are cut into three bins, and not into eight."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 17, (900, 100)).astype(float)
+    X = np.column_stack([rng.normal(size=(900, 11)), levels])
+    y = (levels[:, :20].sum(1) > 160).astype(int)
+    n_bins = enough_bins(X, y)
+    assert NumberEncoding(X, n_bins, y).n_out <= NumberEncoding(X, 8, y).n_out or n_bins > 8
+
+
+def test_a_stream_has_eight_bins():
+    """Its first part may be too small to tell."""
+    X, y = leaps(300, 2, 0)
+    clf = NoPropClassifier(n_blocks=1, hidden_layer_sizes=8, random_state=0)
+    assert clf.partial_fit(X, y, classes=[0, 1]).blocks_.encoder.encoding.n_out == 2 + 2 * 8
