@@ -144,12 +144,9 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     errors: dict[int, float] = {}
     n_pieces = 0
     for n_bins in CHOICES[CHOICES.index(fewest) :]:
-        # Of more pieces than rows a few fit by chance.
-        if n_bins > USUAL and n_pieces >= len(seen):
-            break
         encoding = usual if n_bins == USUAL else NumberEncoding(X, n_bins, y)
         n_before, n_pieces = n_pieces, encoding.n_out - encoding.n_in
-        # As many pieces as before are the same, and so with all further choices.
+        # Of more pieces than rows a few fit by chance; as many as before are the same ones.
         if n_bins > USUAL and (n_pieces >= len(seen) or n_pieces == n_before):
             break
         # Features of few values may be cut into three bins and not into eight.
