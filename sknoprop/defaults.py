@@ -16,6 +16,7 @@ import torch
 
 from sknoprop._parameters import layer_sizes
 from sknoprop.networks import is_frozen
+from sknoprop.networks.bins import USUAL
 
 __all__ = ["fill_in", "trains_on_images"]
 
@@ -65,7 +66,7 @@ def fill_in(
         "batch_size": min(256, max(64, n_rows // 32)),
     }
     if streaming:  # a first part may be too small to tell
-        automatic["n_bins"] = 8
+        automatic["n_bins"] = USUAL
     filled = params | {k: v for k, v in automatic.items() if params[k] == "auto"}
     most = 20 if trains_on_images(params | {"encoder": encoder}) else 50
     n_epochs = most * min(1.0, max(math.sqrt(5_000 / n_samples), 1 / 3)) if deep else 30

@@ -9,7 +9,13 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from sknoprop import NoPropClassifier
 from sknoprop.networks import NumberEncoding
-from sknoprop.networks.resolution import CHOICES, PENALTIES, enough_bins, leave_one_out_error
+from sknoprop.networks.resolution import (
+    CHOICES,
+    PENALTIES,
+    ROWS_OF_ERROR,
+    enough_bins,
+    leave_one_out_error,
+)
 
 
 def left_out_one_by_one(kernel, targets, penalty):
@@ -132,7 +138,7 @@ def test_the_choice_pays():
 def test_above_eight_bins_pieces_are_fewer_than_rows(n, n_features):
     X, y = leaps(n, n_features, 0)
     n_bins = enough_bins(X, y)
-    assert n_bins <= 8 or n_bins * n_features < min(n, 1_000)
+    assert n_bins <= 8 or n_bins * n_features < min(n, ROWS_OF_ERROR)
 
 
 def test_all_classes_are_looked_at_in_any_order_of_many_rows():
