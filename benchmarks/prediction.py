@@ -1,7 +1,8 @@
 """Time and log loss of predictions beside MLPClassifier's, and what reuse of features saves.
 
     python benchmarks/prediction.py                     # tables, twenty minutes
-    python benchmarks/prediction.py --root DATA         # images too: steps of a sampler on a CNN
+    python benchmarks/prediction.py --root DATA         # images: steps of a sampler on a CNN
+    python benchmarks/prediction.py --few               # a few rows at a time
     python benchmarks/prediction.py --classes 100       # of the tables these alone, anew
     python benchmarks/prediction.py --report
 
@@ -10,7 +11,9 @@ classes, by number of blocks, draws and shape of the head, against one hidden la
 of the same width, and against the products of matrices alone that such a prediction consists of,
 written in the fastest way there is here.
 Images: 10,000 of MNIST by a trajectory of 1 and of 100 steps, and the paper's convolutional path
-alone. Least CPU seconds of `REPEATS` runs in turn. Writes ``benchmarks/results/prediction.json``.
+alone. Least CPU seconds of `REPEATS` runs in turn. A few rows: milliseconds of a call, median of
+`CALLS` in turn, by `sknoprop.few_rows` and with as many rows as ever. Writes
+``benchmarks/results/prediction.json``.
 """
 
 import argparse
@@ -19,15 +22,18 @@ import platform
 import time
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from sklearn.datasets import make_classification
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from sknoprop import NoPropClassifier
+from sknoprop.few_rows import FEW_ROWS
 from sknoprop.inference import rows_at_once
 from sknoprop.networks.heads import PIECE
 from sknoprop.networks.products import stacked_product
@@ -35,6 +41,7 @@ from sknoprop.probes import kernel_levels
 
 RESULTS = Path(__file__).parent / "results" / "prediction.json"
 REPEATS = 2
+CALLS = 50
 WIDTH = 256
 N_TRAIN, N_TEST = 10_000, 100_000
 
@@ -141,6 +148,29 @@ def images(root):
     }
 
 
+def few_rows():
+    """Milliseconds of a call with a few rows, of models with their defaults."""
+    for n_features, n_classes in ((20, 2), (20, 10), (784, 10)):
+        X, y = make_classification(
+            2_000, n_features, n_informative=15, n_classes=n_classes, random_state=0
+        )
+        clf = NoPropClassifier(max_iter=2, random_state=0).fit(X, y)
+        mlp = MLPClassifier(max_iter=2, random_state=0).fit(X, y)
+        trees = HistGradientBoostingClassifier(random_state=0).fit(X, y)
+        for n_rows in (1, 10, 100):
+            times = []
+            for _ in range(CALLS):
+                times.append([])
+                for model, sizes in ((clf, FEW_ROWS), (clf, ()), (mlp, ()), (trees, ())):
+                    with mock.patch("sknoprop.few_rows.FEW_ROWS", sizes):
+                        start = time.perf_counter()
+                        model.predict_proba(X[:n_rows])
+                        times[-1].append(1e3 * (time.perf_counter() - start))
+            names = "few_ms", "as_many_ms", "mlp_ms", "trees_ms"
+            found = dict(zip(names, np.median(times, 0).round(3).tolist(), strict=True))
+            yield {"features": n_features, "classes": n_classes, "rows": n_rows} | found
+
+
 def report():
     found = json.loads(RESULTS.read_text())
     print("| classes | model | CPU s | times MLPClassifier | times its products | log loss |")
@@ -166,11 +196,21 @@ def report():
             f"\n100 steps take {r['hundred_steps_cpu_s'] / one:.2f} times one step; a further step "
             f"{100 * step * r['blocks'] / encoding:.2f} % of one block's encoding."
         )
+    if "few_rows" in found:
+        print(
+            "\n| features | classes | rows | NoProp, ms | as many rows as ever, ms | "
+            "MLPClassifier, ms | HistGradientBoosting, ms |\n|---|---|---|---|---|---|---|"
+        )
+        for r in found["few_rows"]:
+            print("|", " | ".join(f"{r[k]:g}" for k in ("features", "classes", "rows")), end=" | ")
+            names = "few_ms", "as_many_ms", "mlp_ms", "trees_ms"
+            print(" | ".join(f"{r[name]:.2f}" for name in names), "|")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", help="folder of MNIST, in torchvision's layout")
+    parser.add_argument("--few", action="store_true", help="a few rows alone")
     parser.add_argument("--classes", type=int, nargs="*", default=(2, 10, 100))
     parser.add_argument("--report", action="store_true", help="print what was measured")
     options = parser.parse_args()
@@ -180,6 +220,8 @@ def main():
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.root:
         found["images"] = images(options.root)
+    elif options.few:
+        found["few_rows"] = list(few_rows())
     else:
         found |= {
             "command": "python benchmarks/prediction.py",

@@ -41,6 +41,7 @@ from sknoprop._version import __version__
 from sknoprop._weights import check_weights
 from sknoprop.building import build_model
 from sknoprop.defaults import fill_in, trains_on_images
+from sknoprop.few_rows import rows_for_few
 from sknoprop.fitting import (
     check_precision,
     fit_model,
@@ -84,6 +85,9 @@ from sknoprop.trajectories import (
 __all__ = ["NoPropClassifier", "Trajectories"]
 
 E = TypeVar("E", bound=BaseEstimator)
+
+#: What predictions ask for, and may be set after training.
+OF_PREDICTIONS = ("inference", "sampler", "n_steps", "n_draws")
 
 
 class Trajectories(NamedTuple):
@@ -1090,20 +1094,25 @@ default="auto"
     ) -> np.ndarray:
         """Apply a function of model, features and probes to all rows, a bounded number at a time.
 
-        That of `rows_at_once` by default. The result has rows on the second axis. `X` has been
-        checked.
+        That for class probabilities by kernels by default. The result has rows on the second axis.
+        `X` has been checked.
         """
         model = self.blocks_
         weight = model.embedding.weight
         n_draws = plain(self.n_draws)
         eps = prediction_draws(model, n_draws, self._seed)
-        at_once = at_once or rows_at_once(model, n_draws)
         alike = partial(rows_rounded_alike, model)
+
+        def first_rows(size: int) -> Tensor:
+            return next(tensors(X, size, weight.device))
+
+        def most_rows() -> int:
+            return rows_for_few(model, len(X), rows_at_once(model, n_draws), eps, first_rows)
 
         @torch.no_grad()
         def run(size: int) -> np.ndarray:
             parts, probes = [], Probes(model, eps)
-            n_encoded = min(rows_encoded_at_once(model), at_once) * size // at_once
+            n_encoded = min(rows_encoded_at_once(model), whole) * size // whole
             for rows in tensors(X, size, weight.device):
                 features = features_of(model, rows, size, alike(max(n_encoded, 1)))
                 result = function(model, features, probes)
@@ -1111,7 +1120,8 @@ default="auto"
             return torch.cat(parts, dim=1).numpy()
 
         with own_precision(weight.device):
-            result = halved_until_it_fits(run, at_once, f"a lower n_draws (now {n_draws})", alike)
+            whole = at_once or most_rows()
+            result = halved_until_it_fits(run, whole, f"a lower n_draws (now {n_draws})", alike)
         finite = np.isfinite(result).all(axis=(0, *range(2, result.ndim)))
         if not finite.all():
             row = np.argmin(finite)
@@ -1131,7 +1141,8 @@ default="auto"
     def _check(self, X: Any) -> np.ndarray:
         THREADS.ensure_usable()
         check_is_fitted(self)
-        self._validate_params()
+        # Not all parameters: to look at them takes as long as to predict a few rows.
+        check_constraints({name: getattr(self, name) for name in OF_PREDICTIONS})
         return check_data(self, X, reset=False)
 
     def _labels(self, probabilities: np.ndarray) -> np.ndarray:

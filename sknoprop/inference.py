@@ -41,8 +41,8 @@ LARGEST_ARRAY = 2**22
 #: Numbers in double precision that a core's own cache has room for, about: half a MB.
 CACHED = 2**16
 
-#: Rows of a prediction that are computed together, at most. (A single row costs as much as these:
-#: computed with fewer others, sums of a few draws and classes may be rounded otherwise.)
+#: Rows of a prediction that are computed together, at most. (Where fewer are asked about so many
+#: are, too, unless it makes no difference: `sknoprop.few_rows`.)
 MOST_ROWS = 256
 
 #: The same on a GPU, which small arrays leave idle: a 64th of its memory, where numbers have four
@@ -226,10 +226,10 @@ def class_flows(
     # Close to the label both factors of what leaves a class are tiny: products in double. Samples
     # come last in memory: all that is done to a kernel is then done to many next to each other.
     shape = n_blocks, n_candidates, n_candidates, n_samples
-    flow = torch.zeros(shape, dtype=torch.float64, device=features.device).transpose(1, -1)
-    for probe in probes:
+    flow = torch.empty(shape, dtype=torch.float64, device=features.device).transpose(1, -1)
+    for number, probe in enumerate(probes):
         for start in range(0, n_candidates, at_once):
-            part = slice(start, start + at_once)
+            part, is_first = slice(start, start + at_once), number == start == 0
             z: Tensor | CandidateLatents
             if candidates is None:
                 z, shares = probe.of_classes(part)
@@ -246,10 +246,16 @@ def class_flows(
             ):
                 share, answer = share.double().mT, answer.double()
                 if candidates is not None:
-                    own += share @ answer
-                    continue
-                by_class = share.expand(-1, answer.shape[1], -1, -1).flatten(0, 1)
-                own.transpose(1, -1).flatten(0, 1).baddbmm_(by_class, answer.flatten(0, 1))
+                    total, factors = own, (share, answer)
+                else:
+                    by_class = share.expand(-1, answer.shape[1], -1, -1)
+                    total = own.transpose(1, -1).flatten(0, 1)
+                    factors = by_class.flatten(0, 1), answer.flatten(0, 1)
+                # Products of few rows may begin with what they are added to, and round otherwise.
+                if is_first:
+                    torch.matmul(*factors, out=total)
+                else:
+                    total += torch.matmul(*factors)
     # With candidates, probabilities at a latent are given that the class is one of them, or are
     # left as they are, the chain staying where it is instead of going to a class that is none.
     # Either way balance holds between candidates, as each latent has but a factor of its own, and

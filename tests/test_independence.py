@@ -158,7 +158,7 @@ LAYERS = [
     {"probes"},
     {"central"},
     {"inference"},
-    {"trajectories"},
+    {"few_rows", "trajectories"},
     {"training"},
     {"_parameters", "_schedules", "calibrating", "parallel", "presets"},
     {"_images", "_labels"},
@@ -190,6 +190,7 @@ PURE = {
 FOREIGN = {
     "_memory": {"torch", "warnings"},
     "_modes": {"torch"},
+    "few_rows": {"torch", "weakref"},
     "networks": {"numpy", "threading", "torch"},
     "training": {
         *("dis", "hashlib", "inspect", "numpy", "skorch", "sys", "threading", "torch", "tqdm"),

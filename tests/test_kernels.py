@@ -387,6 +387,29 @@ def test_an_exact_posterior_close_to_the_label_still_has_its_law(log_snr, n_clas
     torch.testing.assert_close(stationary_distribution(flow), model.prior, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("variant", ["ct", "fm"])
+@torch.no_grad()
+def test_what_leaves_a_class_is_the_mean_over_its_blocks_levels(variant, restricted):
+    model, inputs, _ = toy_model(5, variant=variant)
+    features = model.encoder(inputs)
+    eps = shared_draws(2, 5, torch.Generator().manual_seed(0)).double()
+    candidates = (
+        (torch.arange(len(inputs))[:, None] + torch.tensor([0, 1, 3])) % 5 if restricted else None
+    )
+    probes, at_level = Probes(model, eps), []
+    for level in probes:
+        alone = Probes(model, eps)
+        alone.levels = [level]
+        at_level.append(class_flows(model, features, alone, candidates) / len(eps))
+    assert len(at_level) == 3, "ten levels at least, four blocks"
+    assert not torch.allclose(at_level[0], at_level[-1], rtol=0.01)
+    found = class_flows(model, features, probes, candidates) / (len(probes) * len(eps))
+    leaving = ~torch.eye(found.shape[-1], dtype=torch.bool)
+    expected = sum(at_level) / 3
+    torch.testing.assert_close(found[..., leaving], expected[..., leaving], rtol=1e-12, atol=0)
+
+
 def test_identity_kernel_gives_no_opinion():
     law = stationary_distribution(torch.eye(4, dtype=F64))
     torch.testing.assert_close(law, torch.full((4,), 0.25, dtype=F64))
