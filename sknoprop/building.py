@@ -32,7 +32,7 @@ from sknoprop.networks import (
     is_frozen,
 )
 from sknoprop.networks.convolutions import MIN_SIDE
-from sknoprop.networks.resolution import enough_bins
+from sknoprop.networks.resolution import suited_encoding
 from sknoprop.networks.stacked import Generators
 from sknoprop.parameterizations import PARAMETERIZATIONS
 from sknoprop.partition import Partition
@@ -122,8 +122,8 @@ def _encoding(params: dict[str, Any], X: np.ndarray | LazyRows, y: np.ndarray) -
         return FrozenEncoding(params["encoder"], shape, X)
     if shape is not None:
         return ImageEncoding.measured(shape, X)
-    X, n_bins = np.asarray(X), params["n_bins"]
-    return NumberEncoding(X, enough_bins(X, y) if n_bins == "auto" else n_bins, y)
+    n_bins = params["n_bins"]
+    return suited_encoding(np.asarray(X), y, None if n_bins == "auto" else n_bins)
 
 
 def assemble_model(

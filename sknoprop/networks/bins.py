@@ -36,6 +36,10 @@ ROWS_A_BIN = 8
 #: below the first. So do three levels of more than twenty classes, whatever they say.)
 BEND_OF_LEVELS, BEND_OF_SHARED = 0.05, 0.01
 
+#: Times the number of rows, what is enough where departures may be faint, from four hundred rows
+#: on. (The day of a month says little about delays by itself, and much together with the month.)
+FAINT_LEVELS, FAINT_SHARED = 20, 4
+
 #: Share of what is expected of a class in a bin below which a line does not fall.
 LEAST = 0.1
 
@@ -97,7 +101,9 @@ def departure_from_line(counts: np.ndarray, scores: np.ndarray) -> Departure:
     return Departure(chance, (float((rest / expected).sum()) - free) / (n * (n_classes - 1)))
 
 
-def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) -> np.ndarray:
+def edges_of_pieces(
+    values: np.ndarray, n_bins: int, labels: np.ndarray | None, faint: bool = False
+) -> np.ndarray:
     """Edges of the linear pieces of a feature, or fewer than three where it gets none.
 
     Continuous features have edges at quantiles, others have none. Where labels clearly depart from
@@ -112,6 +118,8 @@ def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) 
         At least 2.
     labels : ndarray of shape (n_samples,), int64, or None
         Not negative.
+    faint : bool, default=False
+        Whether of more than four hundred rows a smaller departure is enough.
 
     Returns
     -------
@@ -161,6 +169,8 @@ def edges_of_pieces(values: np.ndarray, n_bins: int, labels: np.ndarray | None) 
     means = sums[filled] / size[filled]
     chance, bend = departure_from_line(table.reshape(-1, n_classes)[filled], means)
     enough = BEND_OF_SHARED if continuous else BEND_OF_LEVELS
+    if faint:
+        enough = min(enough, (FAINT_SHARED if continuous else FAINT_LEVELS) / len(values))
     return own if chance < BELIEVED and bend >= enough else edges
 
 

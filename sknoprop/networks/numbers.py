@@ -41,9 +41,13 @@ class NumberEncoding(nn.Module):
     n_bins : int
         Largest number of bins a feature, not counting those of levels and of values that many
         rows share; 0 or 1 leaves the standardised values alone. `sknoprop.networks.resolution`
-        chooses one.
+        chooses one, too.
     y : ndarray of shape (n_samples,), int, optional
         Classes, from 0 on. Without them all continuous features are cut at quantiles.
+    faint : bool, default=False
+        Whether of n rows, more than 400, a smaller departure is enough: a share of 20 / n for
+        levels, of 4 / n for shared values. `sknoprop.networks.resolution` finds out whether that
+        does harm.
 
     Examples
     --------
@@ -69,7 +73,9 @@ class NumberEncoding(nn.Module):
     #: Standard deviations at which values are clipped smoothly.
     clip = 5.0
 
-    def __init__(self, X: np.ndarray, n_bins: int, y: np.ndarray | None = None) -> None:
+    def __init__(
+        self, X: np.ndarray, n_bins: int, y: np.ndarray | None = None, faint: bool = False
+    ) -> None:
         super().__init__()
         X = np.asarray(X, dtype=np.float64)
         labels = None if y is None else np.asarray(y, dtype=np.int64)
@@ -83,7 +89,7 @@ class NumberEncoding(nn.Module):
         scale[constant] = 1.0
         column, left, width, low, high = [], [], [], [], []
         for j in np.flatnonzero(~constant) if n_bins > 1 else ():
-            edges = edges_of_pieces(X[:, j], n_bins, labels)
+            edges = edges_of_pieces(X[:, j], n_bins, labels, faint)
             n_pieces = len(edges) - 1
             if n_pieces < 2:
                 continue

@@ -1,4 +1,4 @@
-"""How many bins features are cut into: as few as labels need.
+"""How finely features are cut: into as few bins as labels need, and at levels where it helps.
 
 More bins bend more finely, and are more inputs: slower, and easier to learn by heart. Which counts
 for more depends on the table. Where classes are clusters, or images, three bins are better than
@@ -8,6 +8,10 @@ told before any block is trained, by ridge regression on the classes' indicators
 rows left out one at a time has a closed form (Allen 1974). It is given the bins, and a Gaussian
 kernel beside them: what is smooth in all features a network learns without bins. (More bins also
 weigh the features that are cut against those that are not, as they do in a network.)
+
+The same tells whether to cut the levels of codes and counts by which labels depart from a line but
+faintly. Of many rows that is no chance, and may be the trace of much that features say together;
+of pixels it only makes inputs many.
 """
 
 from __future__ import annotations
@@ -16,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknoprop.networks.bins import USUAL
+from sknoprop.networks.bins import BEND_OF_LEVELS, FAINT_LEVELS, USUAL
 from sknoprop.networks.numbers import NumberEncoding
 
-__all__ = ["enough_bins", "leave_one_out_error"]
+__all__ = ["enough_bins", "leave_one_out_error", "suited_encoding"]
 
 #: Numbers of bins to choose from.
 CHOICES = (3, 5, 8, 16, 32, 64, 128)
@@ -30,6 +34,10 @@ FEW_FEATURES = 10
 
 #: How much more error fewer bins may have than the best: what is not worth the time of more.
 TOLERANCE = 0.01
+
+#: How much more error faint departures may make of the few rows that are judged. Of all rows they
+#: are no chance, and may show what these do not; of pixels of digits it is 16 %, and does harm.
+HARMLESS = 0.05
 
 #: Rows that errors are measured on, and those that bins are measured on, at most.
 ROWS_OF_ERROR, ROWS_OF_BINS = 800, 4_000
@@ -99,6 +107,78 @@ def _gaussian(inputs: Tensor) -> Tensor:
     return torch.exp(-apart / scale)
 
 
+class _Errors:
+    """Errors of encodings of the same rows, each beside the same Gaussian kernel.
+
+    Parameters
+    ----------
+    X, y : ndarray
+        Training data, or some of their rows in any order; the first ones are judged.
+    encoding : NumberEncoding
+        That says what standardised values are.
+    """
+
+    def __init__(self, X: np.ndarray, y: np.ndarray, encoding: NumberEncoding) -> None:
+        self.rows = torch.from_numpy(X[:ROWS_OF_ERROR])
+        found = np.equal.outer(y[:ROWS_OF_ERROR], np.unique(y[:ROWS_OF_ERROR]))
+        self.targets = torch.from_numpy(found.astype(np.float64))
+        self.smooth = _centered(_gaussian(encoding.standardize(self.rows)))
+
+    def of(self, encoding: NumberEncoding) -> float:
+        inputs = encoding(self.rows)
+        return leave_one_out_error(_centered(inputs @ inputs.T) + self.smooth, self.targets)
+
+
+def _some_rows(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows to judge by, drawn at random; None if they cannot be."""
+    rows = np.random.default_rng(0).permutation(len(X))[:ROWS_OF_BINS]
+    X, y = np.asarray(X[rows], dtype=np.float64), np.asarray(y[rows], dtype=np.int64)
+    several = len(np.unique(y[:ROWS_OF_ERROR])) > 1
+    # Rows that are not finite are refused where they are trained on, by what is wrong with them.
+    return (X, y) if several and np.isfinite(X).all() else None
+
+
+def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> NumberEncoding:
+    """The encoding that labels ask for.
+
+    Levels and shared values by which they depart from a line faintly are cut, too, unless that
+    makes the error of kernel ridge regression on rows left out larger by more than `HARMLESS`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Training data.
+    y : ndarray of shape (n_samples,), int
+        Classes, from 0 on.
+    n_bins : int, optional
+        For `NumberEncoding`; `enough_bins` by default.
+
+    Returns
+    -------
+    NumberEncoding
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoprop.networks.resolution import suited_encoding
+    >>> day, month = np.random.default_rng(0).integers(0, 12, (2, 9_000))
+    >>> y = (day == month).astype(int)  # each by itself says next to nothing
+    >>> y[day == 7] = 0
+    >>> suited_encoding(np.column_stack([day, month]).astype(float), y).n_out
+    24
+    """
+    n_bins = enough_bins(X, y) if n_bins is None else n_bins
+    clear = NumberEncoding(X, n_bins, y)
+    if len(X) * BEND_OF_LEVELS <= FAINT_LEVELS:
+        return clear
+    faint = NumberEncoding(X, n_bins, y, faint=True)
+    some = _some_rows(X, y)
+    if torch.equal(faint.left, clear.left) or some is None:
+        return clear
+    errors = _Errors(*some, clear)
+    return faint if errors.of(faint) <= (1.0 + HARMLESS) * errors.of(clear) else clear
+
+
 def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     """The fewest bins with which kernel ridge regression is as good as with any of `CHOICES`.
 
@@ -127,32 +207,26 @@ def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
     >>> enough_bins(X, (np.abs(X[:, 0]) > 1).astype(int))
     32
     """
-    rows = np.random.default_rng(0).permutation(len(X))[:ROWS_OF_BINS]
-    X, y = np.asarray(X[rows], dtype=np.float64), np.asarray(y[rows], dtype=np.int64)
-    seen = torch.from_numpy(X[:ROWS_OF_ERROR])
-    found = np.equal.outer(y[:ROWS_OF_ERROR], np.unique(y[:ROWS_OF_ERROR]))
-    targets = torch.from_numpy(found.astype(np.float64))
-
-    if not np.isfinite(X).all():
-        return USUAL  # such rows are refused where they are trained on, by what is wrong with them
+    some = _some_rows(X, y)
+    if some is None:
+        return USUAL
+    X, y = some
     usual = NumberEncoding(X, USUAL, y)
     n_usual = usual.n_out - usual.n_in
-    if n_usual == 0 or targets.shape[1] < 2:
+    if n_usual == 0:
         return USUAL
-    smooth = _centered(_gaussian(usual.standardize(seen)))
     fewest = USUAL if len(usual.column.unique()) <= FEW_FEATURES else CHOICES[0]
-    errors: dict[int, float] = {}
+    judge, errors = _Errors(X, y, usual), dict[int, float]()
     n_pieces = 0
     for n_bins in CHOICES[CHOICES.index(fewest) :]:
         encoding = usual if n_bins == USUAL else NumberEncoding(X, n_bins, y)
         n_before, n_pieces = n_pieces, encoding.n_out - encoding.n_in
         # Of more pieces than rows a few fit by chance; as many as before are the same ones.
-        if n_bins > USUAL and (n_pieces >= len(seen) or n_pieces == n_before):
+        if n_bins > USUAL and (n_pieces >= len(judge.rows) or n_pieces == n_before):
             break
         # Features of few values may be cut into three bins and not into eight.
         if n_bins < USUAL and n_pieces >= n_usual:
             continue
-        inputs = encoding(seen)
-        errors[n_bins] = leave_one_out_error(_centered(inputs @ inputs.T) + smooth, targets)
+        errors[n_bins] = judge.of(encoding)
     bound = (1.0 + TOLERANCE) * min(errors.values())
     return next(n_bins for n_bins, error in errors.items() if error <= bound)
