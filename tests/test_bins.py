@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 from sknoprop import NoPropClassifier
 from sknoprop.networks import NumberEncoding
-from sknoprop.networks.bins import departure_from_line, edges_of_pieces
+from sknoprop.networks.bins import Departure, departure_from_line, edges_of_pieces
 
 #: Cochran's example (1954): leprosy patients whose health got worse, stayed, or got slightly,
 #: moderately or much better, with little and much infiltration.
@@ -123,6 +123,28 @@ def test_levels_get_an_edge_each_where_labels_bend_by_much():
     table = np.array([np.bincount(slight[x == k], minlength=2) for k in range(7)])
     assert departure_from_line(table, np.arange(7)).chance < 1e-3, "it is believed"
     assert len(edges_of_pieces(x, 8, slight)) == 0, "and not enough"
+
+
+@pytest.mark.parametrize(
+    ("n", "levels", "shared"), [(200, 0.05, 0.01), (400, 0.05, 0.01), (4_000, 0.005, 0.001)]
+)
+def test_how_faint_a_departure_is_enough(n, levels, shared, monkeypatch):
+    """Twenty rows' worth of levels, four of a shared value; of few rows what is clear."""
+    few = np.arange(n) % 7.0
+    spike = np.where(np.arange(n) < 0.4 * n, 0.0, np.arange(n))
+    for x, enough in ((few, levels), (spike, shared)):
+        cut = []
+        for bend in (0.99 * enough, 1.01 * enough):
+            found = Departure(1e-9, bend)
+            monkeypatch.setattr("sknoprop.networks.bins.departure_from_line", lambda *_: found)  # noqa: B023
+            edges = edges_of_pieces(x, 8, np.arange(n) % 2, faint=True)
+            cut.append(len(edges) > len(edges_of_pieces(x, 8, None)))
+            clear = edges_of_pieces(x, 8, np.arange(n) % 2)
+            assert len(clear) <= len(edges)
+        assert cut == [False, True]
+    for found in (Departure(2e-3, 0.9), Departure(0.0, -0.1)):
+        monkeypatch.setattr("sknoprop.networks.bins.departure_from_line", lambda *_: found)  # noqa: B023
+        assert len(edges_of_pieces(few, 8, np.arange(n) % 2, faint=True)) == 0, "chance"
 
 
 def test_the_highest_level_is_a_bin_of_its_own():

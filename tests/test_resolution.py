@@ -1,5 +1,7 @@
 """How many bins features are cut into, against fits that are made and tables that are known."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from sknoprop.networks.resolution import (
     ROWS_OF_ERROR,
     enough_bins,
     leave_one_out_error,
+    suited_encoding,
 )
 
 
@@ -156,6 +159,67 @@ def test_features_of_few_values_leave_the_choice_alone(digits):
     assert enough_bins(X, y) == 8
     assert NumberEncoding(X, enough_bins(X, y), y).n_out == X.shape[1]
     assert enough_bins(np.ones((50, 2)), np.arange(50) % 2) == 8
+
+
+# Departures that are faint
+
+
+def days(n, seed):
+    """Delays on some days of some months: each by itself says little, together they say all."""
+    rng = np.random.default_rng(seed)
+    month, day = rng.integers(0, 12, n), rng.integers(0, 28, n)
+    bad = np.random.default_rng(0).random((12, 28)) < 0.3
+    return np.column_stack([month, day]).astype(float), bad[month, day].astype(int)
+
+
+def test_faint_departures_of_many_rows_are_cut():
+    X, y = days(9_000, 1)
+    assert NumberEncoding(X, 8, y).n_out == 2, "none is clear"
+    assert suited_encoding(X, y).n_out == 2 + 11 + 27
+    assert suited_encoding(X, y, n_bins=0).n_out == 2
+    # So far as there are rows enough to believe it.
+    assert suited_encoding(X[:300], y[:300]).n_out == 2
+    noise = np.random.default_rng(0).integers(0, 2, len(y))
+    assert suited_encoding(X, noise).n_out == 2
+
+
+def test_cutting_them_pays():
+    X, y = days(6_000, 1)
+    unseen, labels = days(3_000, 2)
+    losses = []
+    for harmless in (0.05, -1.0):
+        with patch("sknoprop.networks.resolution.HARMLESS", harmless):
+            clf = NoPropClassifier(n_blocks=2, max_iter=6, random_state=0).fit(X, y)
+        p = clf.predict_proba(unseen)
+        losses.append(-np.log(p[np.arange(len(labels)), labels]).mean())
+    assert losses[0] < 0.8 * losses[1]
+
+
+def test_pixels_are_left_alone_though_labels_depart_from_lines(digits):
+    """Most do, none by much; ten times as many inputs would be slower, and no better."""
+    X, _, y, _ = digits
+    assert NumberEncoding(X, 8, y, faint=True).n_out > 5 * X.shape[1]
+    assert suited_encoding(X, y).n_out == suited_encoding(X, y, 8).n_out == X.shape[1]
+
+
+def test_what_does_harm_is_more_error_than_chance_makes(monkeypatch):
+    """A twentieth more of the rows that are judged."""
+    X, y = days(9_000, 1)
+    for ratio, n_out in ((1.04, 40), (1.06, 2)):
+        errors = iter([ratio, 1.0])
+        monkeypatch.setattr(
+            "sknoprop.networks.resolution.leave_one_out_error",
+            lambda *_: next(errors),  # noqa: B023
+        )
+        assert suited_encoding(X, y, 8).n_out == n_out
+
+
+def test_where_errors_cannot_be_judged_what_is_clear_is_cut():
+    """All rows that would be are of one class."""
+    X, y = days(9_000, 1)
+    y[np.random.default_rng(0).permutation(len(X))[:ROWS_OF_ERROR]] = 0
+    assert suited_encoding(X, y, 8).n_out == NumberEncoding(X, 8, y).n_out == 2
+    assert NumberEncoding(X, 8, y, faint=True).n_out > 2
 
 
 def test_a_class_a_row_and_units_of_all_sizes():
