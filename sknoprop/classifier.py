@@ -180,8 +180,9 @@ default="auto"
         for none. "auto" is from 3 to 128, the fewest with which kernel ridge regression is as good
         on rows left out one at a time as with any other number (but 8 at least with up to ten
         features to cut, and 8 in `partial_fit`). Values that many rows share, and levels of codes
-        and counts, have bins of their own besides, if the labels depend on them by leaps, see
-        `sknoprop.networks.NumberEncoding`. Features are standardised in any case.
+        and counts, have bins of their own besides, if the labels depend on them by leaps, which of
+        many rows may be small, see `sknoprop.networks.NumberEncoding`. Features are standardised in
+        any case.
 
     head : {"light", "paper"}, default="light"
         How features, latent and time are joined, see `sknoprop.networks`.
