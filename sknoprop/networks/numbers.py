@@ -32,8 +32,8 @@ class NumberEncoding(nn.Module):
     linear trend (Cochran 1954, Armitage 1955; p < 0.001). Where the departure is a hundredth of the
     labels' variance or more, values that many rows share, such as nought, have edges of their own,
     and the others have quantiles of their own. Where it is a twentieth or more, so have the levels
-    of a feature with fewer than 32: codes in no order, counts with a threshold. Of many rows less may
-    be enough, see `faint`.
+    of a feature with fewer than 32: codes in no order, counts with a threshold. Of many rows less
+    may be enough, see `faint`.
 
     Parameters
     ----------
