@@ -173,6 +173,7 @@ def few_rows():
 
 def report():
     found = json.loads(RESULTS.read_text())
+    found.setdefault("tables", [])
     print("| classes | model | CPU s | times MLPClassifier | times its products | log loss |")
     print("|---|---|---|---|---|---|")
     for n_classes in dict.fromkeys(r["classes"] for r in found["tables"]):

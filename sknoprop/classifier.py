@@ -181,8 +181,8 @@ default="auto"
         on rows left out one at a time as with any other number (but 8 at least with up to ten
         features to cut, and 8 in `partial_fit`). Values that many rows share, and levels of codes
         and counts, have bins of their own besides, if the labels depend on them by leaps, which of
-        many rows may be small, see `sknoprop.networks.NumberEncoding`. Features are standardised in
-        any case.
+        many rows may be small, see `sknoprop.networks.NumberEncoding`. (In `partial_fit` the first
+        part decides.) Features are standardised in any case.
 
     head : {"light", "paper"}, default="light"
         How features, latent and time are joined, see `sknoprop.networks`.
@@ -1104,12 +1104,6 @@ default="auto"
         eps = prediction_draws(model, n_draws, self._seed)
         alike = partial(rows_rounded_alike, model)
 
-        def first_rows(size: int) -> Tensor:
-            return next(tensors(X, size, weight.device))
-
-        def most_rows() -> int:
-            return rows_for_few(model, len(X), rows_at_once(model, n_draws), eps, first_rows)
-
         @torch.no_grad()
         def run(size: int) -> np.ndarray:
             parts, probes = [], Probes(model, eps)
@@ -1121,7 +1115,7 @@ default="auto"
             return torch.cat(parts, dim=1).numpy()
 
         with own_precision(weight.device):
-            whole = at_once or most_rows()
+            whole = at_once or rows_for_few(model, len(X), rows_at_once(model, n_draws), eps)
             result = halved_until_it_fits(run, whole, f"a lower n_draws (now {n_draws})", alike)
         finite = np.isfinite(result).all(axis=(0, *range(2, result.ndim)))
         if not finite.all():

@@ -2,13 +2,13 @@
 
 A row's prediction must not depend on how many are asked about with it, so what is computed has one
 shape, whatever is asked: a single row costs as much as 256. Of fewer rows most processors' products
-round each one as they do of many, but no library promises that. So it is tried, once a model and
-number of rows: where all numbers come out the same to the last bit, few rows are computed as few.
+round each one as they do of many, but no library promises that. So it is tried, with rows made up
+for it, once a model and number of rows: where all numbers come out the same to the last bit, few
+rows are computed as few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,28 +24,23 @@ from sknoprop.inference import (
     rows_rounded_alike,
 )
 from sknoprop.model import NoPropModel
+from sknoprop.networks import Encoder, ImageEncoding, NumberEncoding
 from sknoprop.probes import Probes
 
-__all__ = ["FEW_ROWS", "rows_for_few", "rows_round_alike"]
+__all__ = ["FEW_ROWS", "Trial", "rows_for_few"]
 
 #: Rows that are computed together where so few are asked about; in double precision three quarters.
 #: (Products of a single one are computed otherwise than those of several, everywhere.)
 FEW_ROWS = (4, 16, 64)
 
 #: Parts of many rows that are compared with as few.
-TRIALS = 16
+PARTS = 16
 
 #: What was found of a model that is still there, by what its products' shapes depend on.
 _found: WeakKeyDictionary[NoPropModel, dict[tuple[Any, ...], bool]] = WeakKeyDictionary()
 
 
-def rows_for_few(
-    model: NoPropModel,
-    n_samples: int,
-    at_once: int,
-    eps: Tensor,
-    first_rows: Callable[[int], Tensor],
-) -> int:
+def rows_for_few(model: NoPropModel, n_samples: int, at_once: int, eps: Tensor) -> int:
     """Rows whose kernels are computed together, where predictions of `n_samples` are asked for.
 
     Parameters
@@ -56,19 +51,19 @@ def rows_for_few(
         Rows that are, of many.
     eps : Tensor of shape (n_draws, embedding_dim)
         As for `Probes`.
-    first_rows : callable
-        To that many rows of those asked about, at most.
 
     Returns
     -------
     int
         The smallest of `FEW_ROWS` that are enough, if each row's prediction is the same bit for bit
-        as among `at_once`; else `at_once`, as always on a GPU.
+        as among `at_once`; else `at_once`, as always on a GPU and where there are convolutions or
+        networks of the user's.
     """
-    if model.embedding.weight.device.type != "cpu":  # products are chosen by their shape there
+    if not _is_dense(model):
         return at_once
     found = _found.setdefault(model, {})
     double = model.embedding.weight.dtype == torch.float64
+    trial = None
     for power in FEW_ROWS:
         size = rows_rounded_alike(model, power * 3 // 4 if double else power)
         if not n_samples <= size < at_once or size == 1:
@@ -77,8 +72,8 @@ def rows_for_few(
         key = size, at_once, len(eps), model.n_blocks, torch.get_num_threads()
         if key not in found:
             try:
-                probes = Probes(model, eps)
-                found[key] = rows_round_alike(model, first_rows(size), probes, size, at_once)
+                trial = trial or Trial(model, Probes(model, eps), at_once)
+                found[key] = trial.rounds_alike(size)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -88,42 +83,66 @@ def rows_for_few(
     return at_once
 
 
-@torch.no_grad()
-def rows_round_alike(model: NoPropModel, rows: Tensor, probes: Probes, few: int, many: int) -> bool:
-    """Whether predictions are the same, bit for bit, of `few` rows at a time and of `many`.
+def _is_dense(model: NoPropModel) -> bool:
+    """Whether all that depends on shapes is products of the package's own, on a CPU."""
+    encoder = model.encoder
+    return (
+        # On a GPU products are chosen by their shape.
+        model.embedding.weight.device.type == "cpu"
+        and type(encoder) is Encoder
+        and encoder.path is None
+        and type(encoder.encoding) in (NumberEncoding, ImageEncoding)
+    )
+
+
+class Trial:
+    """Predictions of many rows, to compare with those of few.
 
     Parameters
     ----------
     model : NoPropModel
-    rows : Tensor of shape (n_samples, n_features)
-        Any that features can be computed of, `few` of them at most.
+        Of dense layers.
     probes : Probes
         Of the model.
-    few, many : int
+    n_rows : int
+        Many.
     """
-    # The rows given, at all places but the last, which is left to be filled up: the networks of
-    # some users look at the other rows.
-    order = torch.arange(many - 1) % min(len(rows), few - 1)
-    encoded = rows_encoded_at_once(model)
-    features = features_of(model, rows[order], many, min(encoded, many))
-    of_few = features_of(model, rows[order[: few - 1]], few, min(encoded, few))
-    if not (
-        _same(features[:, :-1], of_few[:, order])
-        and _same(of_few[:, :-1], of_few[:, order[: few - 1]])
-    ):
-        return False
-    # Features like theirs, and all different: of a row that is sure of its class all roundings
-    # would make the same.
-    generator = torch.Generator().manual_seed(0)
-    scale = 1.0 + 0.5 * torch.randn(features.shape, generator=generator, dtype=torch.float32)
-    features = features * scale.to(features)
-    found = kernel_probabilities(model, features, probes)
-    pairs = zip(features.split(few, 1), found.split(few, 1), strict=True)
-    return all(
-        _same(kernel_probabilities(model, part.contiguous(), probes), same)
-        for part, same in islice(pairs, TRIALS)
-    )
+
+    @torch.no_grad()
+    def __init__(self, model: NoPropModel, probes: Probes, n_rows: int) -> None:
+        self.model, self.probes, self.n_rows = model, probes, n_rows
+        generator = torch.Generator().manual_seed(0)
+        self.rows = _rows_like(model.encoder.encoding, n_rows, generator)
+        self.features = self._features(self.rows, n_rows)
+        # Blocks are asked about features that are more unlike each other than these: a row that is
+        # sure of its class would have the same law however it was rounded.
+        noise = torch.randn(self.features.shape, generator=generator, dtype=torch.float32)
+        self.asked = self.features + noise.to(self.features)
+        self.laws = kernel_probabilities(model, self.asked, probes)
+
+    def _features(self, rows: Tensor, size: int) -> Tensor:
+        return features_of(self.model, rows, size, min(rows_encoded_at_once(self.model), size))
+
+    @torch.no_grad()
+    def rounds_alike(self, size: int) -> bool:
+        """Whether predictions are the same, bit for bit, of `size` rows at a time."""
+        parts = zip(
+            self.rows.split(size),
+            *(array.split(size, 1) for array in (self.features, self.asked, self.laws)),
+            strict=True,
+        )
+        return all(
+            torch.equal(self._features(rows, size), features)
+            and torch.equal(kernel_probabilities(self.model, asked.contiguous(), self.probes), laws)
+            for rows, features, asked, laws in islice(parts, PARTS)
+        )
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.nan_to_num(), b.nan_to_num())
+def _rows_like(encoding: Any, n_rows: int, generator: torch.Generator) -> Tensor:
+    """Rows with the training data's means and spreads, all different."""
+    noise = torch.randn(n_rows, encoding.n_in, generator=generator, dtype=torch.float64)
+    mean, scale = encoding.mean, encoding.scale
+    if isinstance(encoding, ImageEncoding):  # of each channel
+        n_pixels = encoding.n_in // len(mean)
+        mean, scale = mean.repeat_interleave(n_pixels), scale.repeat_interleave(n_pixels)
+    return mean + scale * noise

@@ -219,7 +219,8 @@ def class_flows(
     n_blocks, n_samples, _ = features.shape
     n_candidates = model.embedding.n_classes if candidates is None else candidates.shape[1]
     # Many classes may be too many for one go even with a single row. (The number of rows is
-    # that of `rows_at_once`, so this too depends on the model and the method alone.)
+    # that of `rows_at_once`, so this too depends on the model and the method alone; or it is less,
+    # where that was found to make no difference.)
     size = model.latent_size(False, None if candidates is None else n_candidates)
     largest, _ = _bounds(features.device)
     at_once = max(largest // (n_blocks * n_samples * len(probes.eps) * size), 1)

@@ -202,16 +202,35 @@ def test_pixels_are_left_alone_though_labels_depart_from_lines(digits):
     assert suited_encoding(X, y).n_out == suited_encoding(X, y, 8).n_out == X.shape[1]
 
 
-def test_what_does_harm_is_more_error_than_chance_makes(monkeypatch):
-    """A twentieth more of the rows that are judged."""
+@pytest.mark.parametrize(
+    ("n", "ratio", "n_out"),
+    [(16_000, 1.047, 40), (16_000, 1.048, 2), (800, 1.0, 40), (800, 1.001, 2)],
+)
+def test_what_does_harm_is_more_error_than_chance_makes(n, ratio, n_out, monkeypatch):
+    """A twentieth more, if of all rows a twentieth is judged; if all are, any."""
+    X, y = days(n, 1)
+    monkeypatch.setattr("sknoprop.networks.bins.FAINT_LEVELS", 0)
+    monkeypatch.setattr("sknoprop.networks.bins.BELIEVED", 1.0)
+    monkeypatch.setattr("sknoprop.networks.bins.BEND_OF_LEVELS", 1.0)
+    errors = iter([ratio, 1.0])
+    monkeypatch.setattr("sknoprop.networks.resolution.leave_one_out_error", lambda *_: next(errors))
+    assert suited_encoding(X, y, 8).n_out == n_out
+
+
+def test_more_pieces_than_rows_that_are_judged_are_not_cut(monkeypatch):
+    """These could not tell, and would take memory without a bound."""
     X, y = days(9_000, 1)
-    for ratio, n_out in ((1.04, 40), (1.06, 2)):
-        errors = iter([ratio, 1.0])
-        monkeypatch.setattr(
-            "sknoprop.networks.resolution.leave_one_out_error",
-            lambda *_: next(errors),  # noqa: B023
-        )
-        assert suited_encoding(X, y, 8).n_out == n_out
+    monkeypatch.setattr("sknoprop.networks.resolution.ROWS_OF_ERROR", 38)
+    assert suited_encoding(X, y, 8).n_out == 2
+    monkeypatch.setattr("sknoprop.networks.resolution.ROWS_OF_ERROR", 39)
+    monkeypatch.setattr("sknoprop.networks.resolution.HARMLESS", 10.0)
+    assert suited_encoding(X, y, 8).n_out == 2 + 38
+
+
+def test_digits_are_spared_however_many_there_are(digits):
+    X, _, y, _ = digits
+    for n in (500, 600, 1_000):
+        assert suited_encoding(X[:n], y[:n]).n_out == X.shape[1]
 
 
 def test_where_errors_cannot_be_judged_what_is_clear_is_cut():

@@ -35,8 +35,8 @@ FEW_FEATURES = 10
 #: How much more error fewer bins may have than the best: what is not worth the time of more.
 TOLERANCE = 0.01
 
-#: How much more error faint departures may make of the few rows that are judged. Of all rows they
-#: are no chance, and may show what these do not; of pixels of digits it is 16 %, and does harm.
+#: How much more error faint departures may make of the few rows that are judged, if these are a
+#: small part of all. All rows may show what they do not; on pixels of digits it is 16 % and more.
 HARMLESS = 0.05
 
 #: Rows that errors are measured on, and those that bins are measured on, at most.
@@ -142,7 +142,8 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
     """The encoding that labels ask for.
 
     Levels and shared values by which they depart from a line faintly are cut, too, unless that
-    makes the error of kernel ridge regression on rows left out larger by more than `HARMLESS`.
+    makes the error of kernel ridge regression on rows left out larger: by anything at all where all
+    rows are judged, by `HARMLESS` where these are few of many.
 
     Parameters
     ----------
@@ -169,14 +170,17 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
     """
     n_bins = enough_bins(X, y) if n_bins is None else n_bins
     clear = NumberEncoding(X, n_bins, y)
-    if len(X) * BEND_OF_LEVELS <= FAINT_LEVELS:
+    some = _some_rows(X, y)
+    if n_bins < 2 or len(X) * BEND_OF_LEVELS <= FAINT_LEVELS or some is None:
         return clear
     faint = NumberEncoding(X, n_bins, y, faint=True)
-    some = _some_rows(X, y)
-    if torch.equal(faint.left, clear.left) or some is None:
+    # Of more pieces than rows that are judged these cannot tell.
+    if torch.equal(faint.left, clear.left) or faint.n_out - faint.n_in >= ROWS_OF_ERROR:
         return clear
     errors = _Errors(*some, clear)
-    return faint if errors.of(faint) <= (1.0 + HARMLESS) * errors.of(clear) else clear
+    # Where all rows are judged, no error more is harmless.
+    bound = 1.0 + HARMLESS * max(1.0 - ROWS_OF_ERROR / len(X), 0.0)
+    return faint if errors.of(faint) <= bound * errors.of(clear) else clear
 
 
 def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
