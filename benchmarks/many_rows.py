@@ -5,7 +5,7 @@
     python benchmarks/many_rows.py --report    # print what was measured
 
 Of many rows a faint departure is no chance, and features that say little each may say much
-together (`sknoprop.networks.resolution`). Tables of R's packages with 13,000 to 60,000 rows, of
+together (`sknoprop.networks.resolution`). Tables of R's packages with 10,000 to 60,000 rows, of
 which more are left out: of the first ones the rule was made; the others are those of ``bins.py``
 that are large enough, which it was not. *clear* is NoProp without it. One split, two thirds to
 learn from, text one-hot, all models with their defaults, "dt". Writes
