@@ -16,10 +16,9 @@ Labels of more than twelve values are cut at quartiles.
 """
 
 import time
-import warnings
 
 import numpy as np
-from records import by_table, compared, judged, run, scores
+from records import judged, of_groups, report_of_groups, run
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
@@ -149,34 +148,9 @@ def readings(name, group):
             }
 
 
-def measure():
-    warnings.simplefilter("ignore")
-    records = []
-    for group, tables in GROUPS.items():
-        for name in tables:
-            records += readings(name, group)
-            print(name, flush=True)
-    return records
-
-
 def report(records):
-    """Print means over folds, a row a table, and over the tables of each group."""
-    found = {group: by_table([r for r in records if r["group"] == group]) for group in GROUPS}
-
-    for group, tables in found.items():
-        print(f"\n| log loss · accuracy, %: {group} | rows | inputs | {' | '.join(MODELS)} |")
-        print("|---" * (3 + len(MODELS)) + "|")
-        for table, models in tables.items():
-            first = models["chosen"][0]
-            cells = " | ".join(scores(models[model]) for model in MODELS)
-            print(f"| {table} | {first['rows']:,} | {first['columns']} | {cells} |")
-    print("\n| chosen against | | log loss times | lower on | accuracy more, % | CPU time times |")
-    print("|---|---|---|---|---|---|")
-    for group, tables in found.items():
-        for other in (model for model in MODELS if model != "chosen"):
-            cells, costs = compared(list(tables.values()), "chosen", other)
-            print(f"| {other} | {group} | {cells} | {np.exp(np.log(costs).mean()):.1f} |")
+    report_of_groups(records, GROUPS, MODELS, "chosen")
 
 
 if __name__ == "__main__":
-    run("bins", __doc__, measure, report)
+    run("bins", __doc__, of_groups(GROUPS, readings), report)

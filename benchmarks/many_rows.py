@@ -13,13 +13,12 @@ learn from, text one-hot, all models with their defaults, "dt". Writes
 """
 
 import time
-import warnings
 from unittest import mock
 
 import numpy as np
 from bins import UNSEEN as SMALL
 from bins import fitted, load, prepared
-from records import by_table, compared, judged, run, scores
+from records import judged, of_groups, report_of_groups, run
 from sklearn.model_selection import train_test_split
 
 from sknoprop.networks.bins import FAINT_LEVELS
@@ -65,33 +64,9 @@ def readings(name, group):
         }
 
 
-def measure():
-    warnings.simplefilter("ignore")
-    records = []
-    for group, tables in GROUPS.items():
-        for name in tables:
-            records += readings(name, group)
-            print(name, flush=True)
-    return records
-
-
 def report(records):
-    """Print a row a table, and means over the tables of each group."""
-    found = {group: by_table([r for r in records if r["group"] == group]) for group in GROUPS}
-    for group, tables in found.items():
-        print(f"\n| log loss · accuracy, %: {group} | rows | inputs | {' | '.join(MODELS)} |")
-        print("|---" * (3 + len(MODELS)) + "|")
-        for table, models in tables.items():
-            first = models["NoProp"][0]
-            cells = " | ".join(scores(models[model]) for model in MODELS)
-            print(f"| {table} | {first['rows']:,} | {first['columns']} | {cells} |")
-    print("\n| NoProp against | | log loss times | lower on | accuracy more, % | CPU time times |")
-    print("|---|---|---|---|---|---|")
-    for group, tables in found.items():
-        for other in (model for model in MODELS if model != "NoProp"):
-            cells, costs = compared(list(tables.values()), "NoProp", other)
-            print(f"| {other} | {group} | {cells} | {np.exp(np.log(costs).mean()):.1f} |")
+    report_of_groups(records, GROUPS, MODELS, "NoProp")
 
 
 if __name__ == "__main__":
-    run("many_rows", __doc__, measure, report)
+    run("many_rows", __doc__, of_groups(GROUPS, readings), report)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,53 @@ def compared(tables, ours, other):
         f"{gains.mean():+.2f} ± {errors[1]:.2f}"
     )
     return cells, costs
+
+
+def of_groups(groups, readings):
+    """A function that measures all tables of all groups.
+
+    Parameters
+    ----------
+    groups : dict of dict
+        Tables, by their names, of each group.
+    readings : callable
+        From the names of a table and its group to records, which have these and their "model".
+    """
+
+    def measure():
+        warnings.simplefilter("ignore")
+        records = []
+        for group, tables in groups.items():
+            for name in tables:
+                records += readings(name, group)
+                print(name, flush=True)
+        return records
+
+    return measure
+
+
+def report_of_groups(records, groups, models, ours):
+    """Print means over a table's records, a row a table, and over the tables of each group.
+
+    Parameters
+    ----------
+    records : list of dict
+    groups : iterable of str
+    models : sequence of str
+    ours : str
+        Of the models, the one that the others are compared with.
+    """
+    found = {group: by_table([r for r in records if r["group"] == group]) for group in groups}
+    for group, tables in found.items():
+        print(f"\n| log loss · accuracy, %: {group} | rows | inputs | {' | '.join(models)} |")
+        print("|---" * (3 + len(models)) + "|")
+        for table, by_model in tables.items():
+            first = by_model[ours][0]
+            cells = " | ".join(scores(by_model[model]) for model in models)
+            print(f"| {table} | {first['rows']:,} | {first['columns']} | {cells} |")
+    print(f"\n| {ours} against | | log loss times | lower on | accuracy more, % | CPU time times |")
+    print("|---|---|---|---|---|---|")
+    for group, tables in found.items():
+        for other in (model for model in models if model != ours):
+            cells, costs = compared(list(tables.values()), ours, other)
+            print(f"| {other} | {group} | {cells} | {np.exp(np.log(costs).mean()):.1f} |")

@@ -170,12 +170,14 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
     """
     n_bins = enough_bins(X, y) if n_bins is None else n_bins
     clear = NumberEncoding(X, n_bins, y)
-    some = _some_rows(X, y)
-    if n_bins < 2 or len(X) * BEND_OF_LEVELS <= FAINT_LEVELS or some is None:
+    if n_bins < 2 or len(X) * BEND_OF_LEVELS <= FAINT_LEVELS:
         return clear
     faint = NumberEncoding(X, n_bins, y, faint=True)
     # Of more pieces than rows that are judged these cannot tell.
     if torch.equal(faint.left, clear.left) or faint.n_out - faint.n_in >= ROWS_OF_ERROR:
+        return clear
+    some = _some_rows(X, y)
+    if some is None:
         return clear
     errors = _Errors(*some, clear)
     # Where all rows are judged, no error more is harmless.
