@@ -1,4 +1,4 @@
-"""Which features are cut into bins: the tests of trend against textbooks, and what they decide."""
+"""Which features are cut into bins, and where."""
 
 import numpy as np
 import pytest
@@ -6,98 +6,12 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import chi2_contingency, chisquare
 from sklearn.base import clone
-from sklearn.linear_model import LinearRegression
 
 from sknoprop import NoPropClassifier
 from sknoprop.networks import NumberEncoding
-from sknoprop.networks.bins import Departure, departure_from_line, edges_of_pieces
-
-#: Cochran's example (1954): leprosy patients whose health got worse, stayed, or got slightly,
-#: moderately or much better, with little and much infiltration.
-LEPROSY = np.array([[11, 1], [53, 13], [42, 16], [27, 15], [11, 7]])
-
-
-def rows_of(counts, scores):
-    """A row for each that is counted: its score, and its class."""
-    bins, classes = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
-    return np.asarray(scores)[bins], classes
-
-
-def random_counts(seed, n_bins=5, n_classes=4):
-    return np.random.default_rng(seed).integers(1, 40, (n_bins, n_classes))
-
-
-SCORES = np.array([0.0, 1.0, 1.5, 4.0, 9.0])
-
-
-def test_two_classes_are_the_textbooks_trend():
-    """Cochran's example: of 6.88, 6.67 are on the line. By Armitage's formula, T**2 / Var(T)."""
-    scores = np.array([-1.0, 0.0, 1.0, 2.0, 3.0])
-    size, much = LEPROSY.sum(1), LEPROSY[:, 1]
-    n, p = size.sum(), much.sum() / size.sum()
-    t = scores @ (much - size * p)
-    line = t**2 / (p * (1 - p) * (size @ scores**2 - (size @ scores) ** 2 / n))
-    total = chi2_contingency(LEPROSY, correction=False).statistic
-    np.testing.assert_allclose([line, total], [6.67, 6.88], atol=0.005)
-    np.testing.assert_allclose(n * departure_from_line(LEPROSY, scores).bend + 3, total - line)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_it_is_that_of_regressions(seed):
-    """Of the classes' indicators on the score, and on indicators of the bins; and what the first
-    expects in each bin is compared with what is there by scipy's test of goodness of fit."""
-    counts = random_counts(seed)
-    x, y = rows_of(counts, SCORES)
-    of_class, of_bin = np.eye(4)[y], (x[:, None] == SCORES).astype(float)
-    weight = of_class.mean(0) * (1 - of_class.mean(0))
-    line = LinearRegression().fit(x[:, None], of_class)
-    bins = LinearRegression().fit(of_bin, of_class)
-    by_line, by_bins = (
-        np.average(model.predict(inputs).var(0) / weight, weights=1 - of_class.mean(0))
-        for model, inputs in ((line, x[:, None]), (bins, of_bin))
-    )
-    found = departure_from_line(counts, SCORES)
-    np.testing.assert_allclose(found.bend, by_bins - by_line - 9 / (len(y) * 3))
-    expected = line.predict(SCORES[:, None]) * counts.sum(1, keepdims=True)
-    fit = chisquare(counts.ravel(), expected.ravel(), ddof=counts.size - 10)
-    np.testing.assert_allclose(found.chance, fit.pvalue)
-
-
-@pytest.mark.parametrize(
-    ("size", "level", "slope", "slack"),
-    [
-        ([60] * 6, [0.5, 0.3, 0.2], [0.0, 0.0, 0.0], 0.1),
-        ([60] * 6, [0.5, 0.3, 0.2], [0.05, -0.02, -0.03], 0.1),
-        # Most rows in a bin where one class is rare, as of amounts that are mostly nought: the line
-        # is not fitted by the rows' own variances, and a departure is seen somewhat too often.
-        ([2000] + [50] * 8, [0.99, 0.01], [-0.06, 0.06], 0.5),
-    ],
-    ids=["no line", "a line", "unequal bins"],
-)
-def test_what_is_on_a_line_departs_as_rarely_as_is_said(size, level, slope, slack):
-    """Of 4,000 tables drawn with frequencies on a line."""
-    rng, scores = np.random.default_rng(0), np.arange(float(len(size)))
-    p = np.array(level) + scores[:, None] * np.array(slope)
-    tables = np.stack([rng.multinomial(m, q, 4000) for m, q in zip(size, p, strict=True)], 1)
-    chances = np.array([departure_from_line(table, scores).chance for table in tables])
-    for share in (0.01, 0.1, 0.5):
-        four_errors = 4 * (share * (1 - share) / 4000) ** 0.5
-        assert abs((chances < share).mean() - share) < slack * share + four_errors
-
-
-def test_units_and_classes_without_rows_change_nothing():
-    counts = random_counts(0)
-    wider = np.insert(counts, 2, 0, axis=1)
-    expected = departure_from_line(counts, SCORES)
-    for other in (departure_from_line(counts, 7 - 3 * SCORES), departure_from_line(wider, SCORES)):
-        np.testing.assert_allclose(other, expected)
-
-
-def test_one_class_or_two_bins_depart_from_nothing():
-    for counts in ([[5], [9], [2]], [[5, 30], [30, 5]], [[5, 30]]):
-        assert departure_from_line(np.array(counts), np.arange(len(counts))) == (1.0, 0.0)
+from sknoprop.networks.bins import edges_of_pieces
+from sknoprop.networks.departures import Departure, departure_from_linear
 
 
 def continuous(n=2000, seed=0):
@@ -121,7 +35,7 @@ def test_levels_get_an_edge_each_where_labels_bend_by_much():
     np.testing.assert_array_equal(edges_of_pieces(x, 8, step), np.arange(7.0))
     np.testing.assert_array_equal(edges_of_pieces(x, 8, labels_of(np.full(3000, 0.3))), [])
     table = np.array([np.bincount(slight[x == k], minlength=2) for k in range(7)])
-    assert departure_from_line(table, np.arange(7)).chance < 1e-3, "it is believed"
+    assert departure_from_linear(table, np.arange(7)).chance < 1e-3, "it is believed"
     assert len(edges_of_pieces(x, 8, slight)) == 0, "and not enough"
 
 
@@ -136,14 +50,14 @@ def test_how_faint_a_departure_is_enough(n, levels, shared, monkeypatch):
         cut = []
         for bend in (0.99 * enough, 1.01 * enough):
             found = Departure(1e-9, bend)
-            monkeypatch.setattr("sknoprop.networks.bins.departure_from_line", lambda *_: found)  # noqa: B023
+            monkeypatch.setattr("sknoprop.networks.bins.departure_from_linear", lambda *_: found)  # noqa: B023
             edges = edges_of_pieces(x, 8, np.arange(n) % 2, faint=True)
             cut.append(len(edges) > len(edges_of_pieces(x, 8, None)))
             clear = edges_of_pieces(x, 8, np.arange(n) % 2)
             assert len(clear) <= len(edges)
         assert cut == [False, True]
     for found in (Departure(2e-3, 0.9), Departure(0.0, -0.1)):
-        monkeypatch.setattr("sknoprop.networks.bins.departure_from_line", lambda *_: found)  # noqa: B023
+        monkeypatch.setattr("sknoprop.networks.bins.departure_from_linear", lambda *_: found)  # noqa: B023
         assert len(edges_of_pieces(few, 8, np.arange(n) % 2, faint=True)) == 0, "chance"
 
 
@@ -194,7 +108,7 @@ def test_a_value_is_shared_if_a_bin_of_rows_has_it():
 def test_a_departure_that_chance_may_make_is_not_believed():
     x, y = np.repeat([0.0, 1.0, 2.0], 20), np.tile(np.arange(20), 3)
     y = (y < np.where(x == 1, 13, 6)).astype(int)
-    found = departure_from_line(np.array([[14, 6], [7, 13], [14, 6]]), np.arange(3.0))
+    found = departure_from_linear(np.array([[14, 6], [7, 13], [14, 6]]), np.arange(3.0))
     assert 1e-3 < found.chance < 0.02
     assert found.bend > 0.05
     assert len(edges_of_pieces(x, 8, y)) == 0

@@ -212,7 +212,7 @@ def test_what_does_harm_is_more_error_than_chance_makes(n, ratio, n_out, monkeyp
     monkeypatch.setattr("sknoprop.networks.bins.FAINT_LEVELS", 0)
     monkeypatch.setattr("sknoprop.networks.bins.BELIEVED", 1.0)
     monkeypatch.setattr("sknoprop.networks.bins.BEND_OF_LEVELS", 1.0)
-    errors = iter([ratio, 1.0])
+    errors = iter([1.0, ratio])
     monkeypatch.setattr("sknoprop.networks.resolution.leave_one_out_error", lambda *_: next(errors))
     assert suited_encoding(X, y, 8).n_out == n_out
 

@@ -4,19 +4,16 @@ On the standardised value of a feature a layer bends where training has moved it
 linear pieces it can bend at each edge. Continuous features have edges at quantiles. That misses
 two kinds: features of few levels, which may be codes in no order, and those with values that many
 rows share, such as amounts that are mostly nought, where most quantiles are the same. To cut all
-of them makes inputs many and teaches little, so labels are asked. Pearson's chi-squared of classes
-in bins is the sum of what frequencies that are linear in the bins' scores explain, and of the
-departure from them (Cochran 1954, Armitage 1955, for two classes; a sum over classes for more).
+of them makes inputs many and teaches little, so labels are asked (`sknoprop.networks.departures`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import torch
 
-__all__ = ["Departure", "departure_from_line", "edges_of_pieces"]
+from sknoprop.networks.departures import departure_from_linear
+
+__all__ = ["edges_of_pieces"]
 
 #: Chance of a departure as great as seen, were there none, below which it is believed.
 BELIEVED = 1e-3
@@ -39,66 +36,6 @@ BEND_OF_LEVELS, BEND_OF_SHARED = 0.05, 0.01
 #: Times the number of rows, what is enough where departures may be faint, from four hundred rows
 #: on. (The day of a month says little about delays by itself, and much together with the month.)
 FAINT_LEVELS, FAINT_SHARED = 20, 4
-
-#: Share of what is expected of a class in a bin below which a line does not fall.
-LEAST = 0.1
-
-
-class Departure(NamedTuple):
-    """How far frequencies of classes are from linear in the scores of bins.
-
-    Attributes
-    ----------
-    chance : float
-        Of as great a departure, were they linear.
-    bend : float
-        Share of the variance of the classes' indicators that is between bins and not on the line,
-        less what chance gives: the mean over classes, each with weight one less its frequency.
-    """
-
-    chance: float
-    bend: float
-
-
-def departure_from_line(counts: np.ndarray, scores: np.ndarray) -> Departure:
-    """Chi-squared test of departure from a linear trend in frequencies of classes.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (n_bins, n_classes)
-        Rows of each class in each bin; no bin is empty.
-    scores : ndarray of shape (n_bins,)
-        Not all the same.
-
-    Returns
-    -------
-    Departure
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoprop.networks.bins import departure_from_line
-    >>> found = departure_from_line(np.array([[50, 50], [50, 50], [10, 90]]), np.arange(3.0))
-    >>> found.chance < 1e-3, round(found.bend, 3)
-    (True, 0.035)
-    """
-    counts = np.asarray(counts, dtype=np.float64)
-    counts = counts[:, counts.sum(0) > 0]
-    n_bins, n_classes = counts.shape
-    free = (n_bins - 2) * (n_classes - 1)
-    if free < 1:
-        return Departure(1.0, 0.0)
-    n = float(counts.sum())
-    size, frequency = counts.sum(1), counts.sum(0) / n
-    expected = np.outer(size, frequency)
-    scores = scores - size @ scores / n
-    on_line = np.outer(size * scores, scores @ (counts - expected) / (size @ scores**2))
-    rest = (counts - expected - on_line) ** 2
-    # A departure is from what the line expects, which in some bins may be much less than in all.
-    fitted = np.maximum(expected + on_line, LEAST * expected)
-    half = torch.tensor([free, (rest / fitted).sum()], dtype=torch.float64) / 2
-    chance = float(torch.special.gammaincc(half[0], half[1]))
-    return Departure(chance, (float((rest / expected).sum()) - free) / (n * (n_classes - 1)))
 
 
 def edges_of_pieces(
@@ -167,7 +104,7 @@ def edges_of_pieces(
     size = np.bincount(bins, minlength=len(own))
     filled = size > 0
     means = sums[filled] / size[filled]
-    chance, bend = departure_from_line(table.reshape(-1, n_classes)[filled], means)
+    chance, bend = departure_from_linear(table.reshape(-1, n_classes)[filled], means)
     enough = BEND_OF_SHARED if continuous else BEND_OF_LEVELS
     if faint:
         enough = min(enough, (FAINT_SHARED if continuous else FAINT_LEVELS) / len(values))

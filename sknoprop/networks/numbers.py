@@ -88,28 +88,58 @@ class NumberEncoding(nn.Module):
         # A spread of rounding errors is no spread.
         constant = scale <= 10 * np.finfo(np.float64).eps * unit
         scale[constant] = 1.0
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("scale", torch.from_numpy(scale))
+        several = np.flatnonzero(~constant) if n_bins > 1 else ()
+        self._cut({int(j): edges_of_pieces(X[:, j], n_bins, labels, faint) for j in several})
+
+    def _cut(self, edges: Mapping[int, np.ndarray]) -> None:
+        """Cut features at their edges, if these are three or more."""
         column, left, width, low, high = [], [], [], [], []
-        for j in np.flatnonzero(~constant) if n_bins > 1 else ():
-            edges = edges_of_pieces(X[:, j], n_bins, labels, faint)
-            n_pieces = len(edges) - 1
+        for j in sorted(edges):
+            n_pieces = len(edges[j]) - 1
             if n_pieces < 2:
                 continue
-            for k, (a, b) in enumerate(pairwise(edges)):
+            for k, (a, b) in enumerate(pairwise(edges[j])):
                 column.append(j)
                 left.append(a)
                 width.append(b - a)
                 low.append(-1.0 if k == 0 else 0.0)
                 high.append(2.0 if k == n_pieces - 1 else 1.0)
-        for name, values in (
-            ("mean", mean),
-            ("scale", scale),
-            ("left", left),
-            ("width", width),
-            ("low", low),
-            ("high", high),
-        ):
+        for name, values in (("left", left), ("width", width), ("low", low), ("high", high)):
             self.register_buffer(name, torch.tensor(np.asarray(values), dtype=torch.float64))
         self.register_buffer("column", torch.tensor(column, dtype=torch.int64))
+
+    def edges(self) -> dict[int, np.ndarray]:
+        """Edges of the pieces of each feature that is cut.
+
+        Returns
+        -------
+        dict of int to ndarray of shape (n_edges,)
+            By feature; of three edges and more, rising.
+        """
+        found = {}
+        for j in self.column.unique().tolist():
+            pieces = self.column == j
+            left, width = self.left[pieces].numpy(), self.width[pieces].numpy()
+            found[j] = np.append(left, left[-1] + width[-1])
+        return found
+
+    def cut_at(self, edges: Mapping[int, np.ndarray]) -> NumberEncoding:
+        """The same encoding, of the same moments, with other pieces.
+
+        Parameters
+        ----------
+        edges : mapping of int to ndarray of shape (n_edges,)
+            Of all features that are cut, rising.
+
+        Returns
+        -------
+        NumberEncoding
+        """
+        other = NumberEncoding.from_statistics({"mean": self.mean, "scale": self.scale})
+        other._cut(edges)
+        return other
 
     @classmethod
     def from_statistics(cls, statistics: Mapping[str, Tensor]) -> NumberEncoding:

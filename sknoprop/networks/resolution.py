@@ -10,8 +10,8 @@ kernel beside them: what is smooth in all features a network learns without bins
 weigh the features that are cut against those that are not, as they do in a network.)
 
 The same tells whether to cut the levels of codes and counts by which labels depart from a line but
-faintly. Of many rows that is no chance, and may be the trace of much that features say together;
-of pixels it only makes inputs many.
+faintly, and single features more finely. Of many rows a departure is no chance, and may be the
+trace of much that features say together; of pixels it only makes inputs many.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sknoprop.networks.bins import BEND_OF_LEVELS, FAINT_LEVELS, USUAL
+from sknoprop.networks.finer_bins import finer_pieces
 from sknoprop.networks.numbers import NumberEncoding
 
 __all__ = ["enough_bins", "leave_one_out_error", "suited_encoding"]
@@ -129,6 +130,35 @@ class _Errors:
         return leave_one_out_error(_centered(inputs @ inputs.T) + self.smooth, self.targets)
 
 
+class _Choice:
+    """An encoding whose place others take that do no harm.
+
+    Parameters
+    ----------
+    n_samples : int
+        Of which some are judged.
+    errors : _Errors
+    encoding : NumberEncoding
+        The first.
+    """
+
+    def __init__(self, n_samples: int, errors: _Errors, encoding: NumberEncoding) -> None:
+        self.encoding, self.errors, self.least = encoding, errors, np.nan
+        # Where all rows are judged, no error more is harmless.
+        self.bound = 1.0 + HARMLESS * max(1.0 - ROWS_OF_ERROR / n_samples, 0.0)
+
+    def offer(self, other: NumberEncoding) -> None:
+        # Of more pieces than rows that are judged these cannot tell.
+        if torch.equal(other.left, self.encoding.left) or len(other.column) >= ROWS_OF_ERROR:
+            return
+        if np.isnan(self.least):
+            self.least = self.errors.of(self.encoding)
+        error = self.errors.of(other)
+        if error <= self.bound * self.least:
+            self.encoding = other
+        self.least = min(self.least, error)
+
+
 def _some_rows(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Rows to judge by, drawn at random; None if they cannot be."""
     rows = np.random.default_rng(0).permutation(len(X))[:ROWS_OF_BINS]
@@ -143,7 +173,8 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
 
     Levels and shared values by which they depart from a line faintly are cut, too, unless that
     makes the error of kernel ridge regression on rows left out larger: by anything at all where all
-    rows are judged, by `HARMLESS` where these are few of many.
+    rows are judged, by `HARMLESS` where these are few of many. So are, if nobody says how many
+    bins there are, features of many rows into more (`sknoprop.networks.finer_bins`).
 
     Parameters
     ----------
@@ -168,21 +199,19 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
     >>> suited_encoding(np.column_stack([day, month]).astype(float), y).n_out
     24
     """
-    n_bins = enough_bins(X, y) if n_bins is None else n_bins
-    clear = NumberEncoding(X, n_bins, y)
-    if n_bins < 2 or len(X) * BEND_OF_LEVELS <= FAINT_LEVELS:
-        return clear
-    faint = NumberEncoding(X, n_bins, y, faint=True)
-    # Of more pieces than rows that are judged these cannot tell.
-    if torch.equal(faint.left, clear.left) or faint.n_out - faint.n_in >= ROWS_OF_ERROR:
-        return clear
+    n_chosen = enough_bins(X, y) if n_bins is None else n_bins
+    encoding = NumberEncoding(X, n_chosen, y)
+    if n_chosen < 2 or len(X) * BEND_OF_LEVELS <= FAINT_LEVELS:
+        return encoding
     some = _some_rows(X, y)
     if some is None:
-        return clear
-    errors = _Errors(*some, clear)
-    # Where all rows are judged, no error more is harmless.
-    bound = 1.0 + HARMLESS * max(1.0 - ROWS_OF_ERROR / len(X), 0.0)
-    return faint if errors.of(faint) <= bound * errors.of(clear) else clear
+        return encoding
+    choice = _Choice(len(X), _Errors(*some, encoding), encoding)
+    choice.offer(NumberEncoding(X, n_chosen, y, faint=True))
+    if n_bins is None:
+        edges = finer_pieces(X, y, choice.encoding.edges(), ROWS_OF_ERROR)
+        choice.offer(choice.encoding.cut_at(edges))
+    return choice.encoding
 
 
 def enough_bins(X: np.ndarray, y: np.ndarray) -> int:
