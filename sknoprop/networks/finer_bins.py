@@ -54,12 +54,12 @@ def finer_edges(
     --------
     >>> import numpy as np
     >>> from sknoprop.networks.finer_bins import finer_edges
-    >>> x = np.random.default_rng(0).random(20_000)
+    >>> x, noise = np.random.default_rng(0).random((2, 20_000))
     >>> eight = np.quantile(x, np.linspace(0, 1, 9))
     >>> left, edges = finer_edges(x, np.floor(30 * x).astype(int) % 2, eight)
     >>> left > 0.5, len(edges) - 1
     (True, 128)
-    >>> finer_edges(x, (x > 0.4).astype(int), eight) is None
+    >>> finer_edges(x, (x > noise).astype(int), eight) is None
     True
     """
     enough = [n for n in FINE if len(values) >= n * ROWS_A_BIN]
