@@ -179,7 +179,8 @@ default="auto"
         Largest number of quantile bins for the piecewise-linear encoding of each feature; 0 or 1
         for none. "auto" is from 3 to 128, the fewest with which kernel ridge regression is as good
         on rows left out one at a time as with any other number (but 8 at least with up to ten
-        features to cut, and 8 in `partial_fit`). Values that many rows share, and levels of codes
+        features to cut, and 8 in `partial_fit`); a feature by which that leaves much unsaid, as
+        1,600 rows and more show, has up to 256. Values that many rows share, and levels of codes
         and counts, have bins of their own besides, if the labels depend on them by leaps, which of
         many rows may be small, see `sknoprop.networks.NumberEncoding`. (In `partial_fit` the first
         part decides.) Features are standardised in any case.

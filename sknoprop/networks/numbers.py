@@ -42,7 +42,7 @@ class NumberEncoding(nn.Module):
     n_bins : int
         Largest number of bins a feature, not counting those of levels and of values that many
         rows share; 0 or 1 leaves the standardised values alone. `sknoprop.networks.resolution`
-        chooses one, too.
+        chooses one, and `sknoprop.networks.finer_bins` features that have more.
     y : ndarray of shape (n_samples,), int, optional
         Classes, from 0 on. Without them all continuous features are cut at quantiles.
     faint : bool, default=False
