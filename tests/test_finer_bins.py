@@ -165,7 +165,7 @@ def test_those_that_leave_most_come_first():
 # What the encoding makes of it
 
 
-def stripes(n, seed, n_features=12):
+def stripes(n, seed, n_features=9):
     """One feature of many whose classes change thirty times."""
     rng = np.random.default_rng(seed)
     X = rng.uniform(size=(n, n_features))
@@ -178,12 +178,19 @@ def test_a_feature_of_many_gets_the_bins_that_it_needs():
     X, y = stripes(13_000, 0)
     edges = suited_encoding(X, y).edges()
     assert len(edges[3]) > 64
-    assert {len(edges[j]) for j in edges if j != 3} == {len(edges[0])}
-    assert len(edges[0]) <= 9
+    assert {len(edges[j]) for j in edges if j != 3} == {9}
     # Of few rows nobody can tell, and a number is taken at its word.
     few = suited_encoding(X[:1_500], y[:1_500]).edges()
     assert len({len(cuts) for cuts in few.values()}) == 1
-    assert suited_encoding(X, y, 8).n_out == 12 * 9
+    assert suited_encoding(X, y, 8).n_out == 9 * 9
+
+
+def test_where_fewer_than_eight_bins_are_enough_no_feature_gets_more(monkeypatch):
+    """Such as averages of pixels: they leave much, and more bins make it worse."""
+    X, y = stripes(13_000, 0)
+    for n_bins, finer in ((5, False), (8, True)):
+        monkeypatch.setattr("sknoprop.networks.resolution.enough_bins", lambda *_, n=n_bins: n)
+        assert (suited_encoding(X, y).n_out > 9 * (n_bins + 1)) == finer
 
 
 def test_it_pays():
@@ -204,12 +211,16 @@ def test_error_that_more_bins_make_is_a_twentieth_at_most(error, finer, monkeypa
     errors = iter([1.0, error])
     monkeypatch.setattr("sknoprop.networks.resolution.enough_bins", lambda *_: 8)
     monkeypatch.setattr("sknoprop.networks.resolution.leave_one_out_error", lambda *_: next(errors))
-    assert (suited_encoding(X, y).n_out > 12 * 9) == finer
+    assert (suited_encoding(X, y).n_out > 9 * 9) == finer
 
 
-def test_bins_are_fewer_than_the_rows_that_are_judged():
-    X, y = stripes(13_000, 0, n_features=95)
-    assert len(suited_encoding(X, y).column) < ROWS_OF_ERROR
+def test_bins_are_fewer_than_the_rows_that_are_judged(monkeypatch):
+    monkeypatch.setattr("sknoprop.networks.resolution.enough_bins", lambda *_: 8)
+    for n_features, finer in ((84, True), (95, False)):
+        X, y = stripes(13_000, 0, n_features)
+        n_pieces = len(suited_encoding(X, y).column)
+        assert n_pieces < ROWS_OF_ERROR
+        assert (n_pieces > 8 * n_features) == finer
 
 
 def test_edges_of_an_encoding_cut_it_alike():

@@ -174,7 +174,8 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
     Levels and shared values by which they depart from a line faintly are cut, too, unless that
     makes the error of kernel ridge regression on rows left out larger: by anything at all where all
     rows are judged, by `HARMLESS` where these are few of many. So are, if nobody says how many
-    bins there are, features of many rows into more (`sknoprop.networks.finer_bins`).
+    bins there are and eight or more are chosen, features of many rows into more
+    (`sknoprop.networks.finer_bins`).
 
     Parameters
     ----------
@@ -208,7 +209,8 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
         return encoding
     choice = _Choice(len(X), _Errors(*some, encoding), encoding)
     choice.offer(NumberEncoding(X, n_chosen, y, faint=True))
-    if n_bins is None:
+    # Where fewer than usual are enough, classes are clusters or images, which more blur.
+    if n_bins is None and n_chosen >= USUAL:
         edges = finer_pieces(X, y, choice.encoding.edges(), ROWS_OF_ERROR)
         choice.offer(choice.encoding.cut_at(edges))
     return choice.encoding
