@@ -371,7 +371,8 @@ def test_the_loss_of_the_mean_is_estimated_by_rows_left_out(weighted, monkeypatc
     monkeypatch.setattr(sknoprop.fitting, "calibrate", spy)
     (X, y), (fresh, labels) = noisy(2000), noisy(4000, seed=1)
     weight = np.random.default_rng(1).integers(1, 4, len(y)).astype(float) if weighted else None
-    params = {"n_blocks": 5, "hidden_layer_sizes": (128, 64), "max_iter": 80, "random_state": 0}
+    params = {"n_blocks": 5, "hidden_layer_sizes": (128, 64), "n_bins": 8}
+    params |= {"max_iter": 80, "random_state": 0}
     clf = NoPropClassifier(**params).fit(X, y, weight)
     of_mean = log_loss(labels, clf.predict_proba(fresh))
     clf.blocks_.temperature.fill_(by_rows_left_out(clf, X, y, weight)[0])
