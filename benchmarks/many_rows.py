@@ -10,7 +10,7 @@ than the others (`sknoprop.networks.finer_bins`). Tables of R's packages with 10
 more are left out. By the first ones, and others, both rules were made. The *unseen* ones are those
 of ``bins.py`` that are large enough, which the first was not; that inspections needs more bins was
 known when the second was. The *new* ones were listed before anything was measured on them, and
-nothing was changed after.
+nothing was changed for what they said.
 
 *Clear* is NoProp without both rules, *alike* without the second. One split, two thirds to learn
 from, text one-hot, all models with their defaults, "dt". Writes

@@ -1,7 +1,5 @@
 """How many bins features are cut into, against fits that are made and tables that are known."""
 
-from unittest.mock import patch
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +17,7 @@ from sknoprop.networks.resolution import (
     leave_one_out_error,
     suited_encoding,
 )
+from tests.models import losses_cut_and_left_alone
 
 
 def left_out_one_by_one(kernel, targets, penalty):
@@ -184,15 +183,8 @@ def test_faint_departures_of_many_rows_are_cut():
 
 
 def test_cutting_them_pays():
-    X, y = days(6_000, 1)
-    unseen, labels = days(3_000, 2)
-    losses = []
-    for harmless in (0.05, -1.0):
-        with patch("sknoprop.networks.resolution.HARMLESS", harmless):
-            clf = NoPropClassifier(n_blocks=2, max_iter=6, random_state=0).fit(X, y)
-        p = clf.predict_proba(unseen)
-        losses.append(-np.log(p[np.arange(len(labels)), labels]).mean())
-    assert losses[0] < 0.8 * losses[1]
+    cut, left_alone = losses_cut_and_left_alone(days(6_000, 1), days(3_000, 2), max_iter=6)
+    assert cut < 0.8 * left_alone
 
 
 def test_pixels_are_left_alone_though_labels_depart_from_lines(digits):
