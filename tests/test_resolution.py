@@ -290,3 +290,18 @@ def test_a_stream_has_eight_bins():
     X, y = leaps(300, 2, 0)
     clf = NoPropClassifier(n_blocks=1, hidden_layer_sizes=8, random_state=0)
     assert clf.partial_fit(X, y, classes=[0, 1]).blocks_.encoder.encoding.n_out == 2 + 2 * 8
+
+
+@pytest.mark.parametrize(("error", "finer"), [(0.94, True), (0.95, False)])
+def test_harm_is_measured_from_the_least_error_so_far(error, finer, monkeypatch):
+    """What faint departures gained more bins do not give away: errors of three in turn."""
+    X, y = days(13_000, 1)
+    amount = np.random.default_rng(2).uniform(size=len(y))
+    y = np.where(np.arange(len(y)) % 2, y, np.floor(30 * amount) % 2).astype(int)
+    errors = iter([1.0, 0.9, error])
+    monkeypatch.setattr("sknoprop.networks.resolution.enough_bins", lambda *_: 8)
+    monkeypatch.setattr("sknoprop.networks.resolution.leave_one_out_error", lambda *_: next(errors))
+    encoding = suited_encoding(np.column_stack([X, amount]), y)
+    cut = [len(edges) for edges in encoding.edges().values()]
+    assert cut[:2] == [12, 28], "faint departures"
+    assert (cut[2] > 9) == finer
