@@ -701,7 +701,8 @@ default="auto"
         check_encoder(params_here)
         filled = fill_in(params_here, len(data.y), len(classes), streaming)
         adapt = params["max_iter"] == "auto" and not trains_on_images(filled)
-        settings = training_settings(filled, streaming, adapt)
+        fades = params["dropout"] == "auto"
+        settings = training_settings(filled, streaming, adapt, fades)
         n_jobs = 1 if streaming else filled["n_jobs"]
         with memory_errors(filled), own_modes(device):
             if again:

@@ -8,6 +8,10 @@ are right. Either they have begun to learn rows by heart, or what they still lea
 So they train anew for a quarter as long. If the rows are clearly likelier by that it is kept; if
 they are clearly less likely by it more may help, and further cycles follow as long as they clearly
 pay. What does not pay is forgotten.
+
+Dropout keeps blocks from learning rows by heart. Where rows that were not trained on ask for more
+training that is no danger yet, and dropout blurs what there is to learn: each further cycle has
+half of it.
 """
 
 from __future__ import annotations
@@ -22,10 +26,13 @@ from sknoprop.calibrating import Judged
 from sknoprop.model import NoPropModel
 from sknoprop.training import Trained, TrainingError
 
-__all__ = ["CLEARLY", "LENGTHS", "SHORTER", "adapt_length"]
+__all__ = ["CLEARLY", "FADING", "LENGTHS", "SHORTER", "adapt_length"]
 
 #: Of further cycles, in lengths of the first: each doubles what has been trained.
 LENGTHS = (1, 2)
+
+#: Share of dropout that each further cycle keeps of the one before.
+FADING = 0.5
 
 #: The first cycle has so many times the epochs of the one that is trained anew.
 SHORTER = 4
@@ -39,7 +46,7 @@ def adapt_length(
     model: NoPropModel,
     trained: Trained,
     judged: Judged | None,
-    train: Callable[[Trained | None, int], Trained],
+    train: Callable[[Trained | None, int, float], Trained],
     judge: Callable[[], Judged | None],
     n_epochs: int,
     fresh: Mapping[str, Tensor] | None = None,
@@ -56,7 +63,8 @@ def adapt_length(
     judged : Judged or None
         By `judge`, after it; None where there are no rows to judge by.
     train : callable
-        Trains the model for a number of epochs, given what it goes on from: None if anew.
+        Trains the model, given what it goes on from (None if anew), for a number of epochs, with a
+        share of its dropout.
     judge : callable
         Finds the temperature, and judges by rows that were not trained on, the same each time. Both
         may raise a TrainingError, which ends it as a cycle that does not pay.
@@ -79,7 +87,7 @@ def adapt_length(
         return trained
     too_sure = temperature > 1.0
 
-    def attempt(before: Trained | None, length: int) -> int:
+    def attempt(before: Trained | None, length: int, dropout: float = 1.0) -> int:
         """Train, and keep it if rows are likelier by it: 1. If they are less likely: -1."""
         nonlocal trained, judged
         kept = copy.deepcopy(model.state_dict())
@@ -87,7 +95,7 @@ def adapt_length(
         try:
             if before is None and fresh is not None:
                 model.load_state_dict(fresh)
-            tried = train(before, length)
+            tried = train(before, length, dropout)
             interrupted = tried.interrupted is not None
             # What a callback ended anywhere says nothing of how long to train from the start.
             cut = before is None and len(tried.history) < length
@@ -113,9 +121,9 @@ def adapt_length(
             return trained
         if attempt(None, max(n_epochs // SHORTER, 1)) >= 0:
             return trained
-    for length in LENGTHS:
+    for number, length in enumerate(LENGTHS, 1):
         n_whole = len(trained.history)
-        pays = attempt(trained, length * n_epochs) > 0
+        pays = attempt(trained, length * n_epochs, FADING**number) > 0
         if not pays or len(trained.history) - n_whole < length * n_epochs:
             break
     return trained

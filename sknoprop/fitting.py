@@ -80,12 +80,13 @@ def check_precision(dtype: str, device: torch.device) -> None:
 
 
 def training_settings(
-    params: dict[str, Any], streaming: bool = False, adapt: bool = False
+    params: dict[str, Any], streaming: bool = False, adapt: bool = False, fades: bool = False
 ) -> Settings:
     """How to train by filled-in parameters; a stream has one epoch of constant step size.
 
     With `adapt` the number of epochs is that of a first cycle, and the data decide whether more or
-    fewer are better, see `sknoprop.cycles`, if there are cycles.
+    fewer are better, see `sknoprop.cycles`, if there are cycles; with `fades` further ones have
+    less dropout.
     """
     one_cycle = params["learning_rate"] == "one-cycle" and not streaming
     n_epochs = 1 if streaming else params["max_iter"]
@@ -110,6 +111,7 @@ def training_settings(
         verbose=max(params["verbose"] - 1, 0),
         calibrate=calibrated,
         adapt=adapt and one_cycle and calibrated,
+        fades=fades,
         leave_out=calibrated and not streaming,
         # A stream's part is learnt as a whole or not at all: who interrupts means the stream.
         keep_interrupted=not streaming,
@@ -179,9 +181,9 @@ def fit_model(
         held = _on_device(model, validation)
         judge = Validation(held.inputs, held.y, held.sample_weight, eps)
 
-    def cycle(before: Trained | None, n_epochs: int) -> Trained:
+    def cycle(before: Trained | None, n_epochs: int, dropout: float = 1.0) -> Trained:
         model.temperature.fill_(1.0)  # what is judged in training are estimates as they are
-        own = replace(settings, n_epochs=n_epochs)
+        own = replace(settings, n_epochs=n_epochs, dropout=dropout if settings.fades else 1.0)
         numbers = Seeds(seeds.entropy, len(before.history) if before else 0)
         if len(groups) == 1:
             return train(model, rows, judge, own, numbers, before)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -59,11 +60,12 @@ class Course:
         self.fresh = Model(1.0).state_dict()
         self.model.number += 1
         self.losses = losses
-        self.asked = []
+        self.asked, self.dropouts = [], []
 
-    def train(self, before, n_epochs):
+    def train(self, before, n_epochs, dropout):
         history = [] if before is None else before.history
         self.asked.append((len(history), n_epochs))
+        self.dropouts.append(dropout)
         self.model.number += 1
         self.model.temperature.fill_(1.0)
         if isinstance(self.losses[len(self.asked) - 1], KeyboardInterrupt):
@@ -114,6 +116,14 @@ def test_cycles_follow_while_they_pay_and_what_does_not_is_forgotten(losses, ask
     assert int(course.model.number) == 1 + n_kept
     assert float(course.model.temperature) == pytest.approx(2.0 if n_kept else 0.9)
     assert trained.interrupted is None
+
+
+@pytest.mark.parametrize(("temperature", "before"), [(0.9, []), (1.3, [1.0])])
+def test_each_further_cycle_has_half_the_dropout_and_one_anew_has_all(temperature, before):
+    losses = [of_rows(1.0) - gain for gain in (0.1, 0.2)]
+    course = Course(temperature, *[GAINS["clearly less"] * -1 + 1] * len(before), *losses)
+    course.run()
+    assert course.dropouts == [*before, 0.5, 0.25]
 
 
 def test_who_is_as_sure_as_right_trains_neither_further_nor_anew():
@@ -551,6 +561,54 @@ def test_each_cycle_has_noise_of_its_own(monkeypatch):
     assert seen == [0, cycle, 2 * cycle]
     clf.fit(X, y)
     assert seen[3] == 4 * cycle
+
+
+def dropouts(monkeypatch):
+    """What share of dropout each training is asked to have, and what the model has then."""
+    seen = []
+    train = sknoprop.fitting.train
+
+    def spy(model, rows, judge, settings, seeds, before):
+        seen.append((settings.dropout, model.encoder.dropout.p, model.head.dropout.p))
+        return train(model, rows, judge, settings, seeds, before)
+
+    monkeypatch.setattr(sknoprop.fitting, "train", spy)
+    return seen
+
+
+@pytest.mark.parametrize(("dropout", "shares"), [("auto", [1.0, 0.5, 0.25]), (0.3, [1.0] * 3)])
+def test_dropout_falls_from_cycle_to_cycle_if_it_is_left_to_the_data(dropout, shares, monkeypatch):
+    X, y = parity()
+    seen = dropouts(monkeypatch)
+    clf = NoPropClassifier(**FAST, dropout=dropout).fit(X, y)
+    p = 0.35 if dropout == "auto" else dropout
+    assert seen == [(share, p, p) for share in shares]
+    assert clf.blocks_.encoder.dropout.p == clf.blocks_.head.dropout.p == p
+
+
+@pytest.mark.parametrize("head", ["light", "paper"])
+def test_a_share_of_dropout_is_dropout_of_that_much(head, monkeypatch):
+    X, y = parity()
+    train = sknoprop.fitting.train
+
+    def half(model, rows, judge, settings, *others):
+        return train(model, rows, judge, replace(settings, dropout=0.5), *others)
+
+    options = FAST | {"head": head, "max_iter": 5, "calibrate": False}
+    by_parameter = NoPropClassifier(**options, dropout=0.2).fit(X, y)
+    whole = NoPropClassifier(**options, dropout=0.4).fit(X, y)
+    monkeypatch.setattr(sknoprop.fitting, "train", half)
+    by_share = NoPropClassifier(**options, dropout=0.4).fit(X, y)
+    np.testing.assert_array_equal(by_share.predict_proba(X), by_parameter.predict_proba(X))
+    assert (by_share.predict_proba(X) != whole.predict_proba(X)).any()
+
+
+def test_an_error_in_a_cycle_of_less_dropout_leaves_the_model_with_all_of_it():
+    X, y = parity()
+    cut = UpTo(n_epochs(X, y) + 3, TrainingError("diverged"))
+    clf = NoPropClassifier(**FAST, callbacks=[cut]).fit(X, y)
+    assert clf.n_iter_ == n_epochs(X, y)
+    assert clf.blocks_.head.dropout.p == 0.35
 
 
 def test_a_stream_has_its_epochs_and_no_more():

@@ -65,8 +65,12 @@ class Settings:
     """Whether class probabilities have a temperature."""
     adapt: bool = False
     """Whether more or fewer epochs than `n_epochs` may be trained, see `sknoprop.cycles`."""
+    fades: bool = False
+    """Whether dropout falls from cycle to cycle then."""
+    dropout: float = 1.0
+    """Share of the model's dropout that there is in this training."""
     leave_out: bool = False
-    """Whether blocks leave out rows to find it by."""
+    """Whether blocks leave out rows to find a temperature by."""
     early_stopping: bool = False
     tol: float = 0.0
     n_iter_no_change: int | None = None
@@ -192,6 +196,7 @@ def train(
         model.products = settings.products
         for dropout in dropouts:
             dropout.generators = masks
+            dropout.p *= settings.dropout
         for network in networks:
             network.generators = own
         course = Course(
@@ -211,6 +216,7 @@ def train(
         model.products = None
         for dropout in dropouts:
             dropout.generators = None
+            dropout.p /= settings.dropout
         for network in networks:
             network.generators = None
         model.eval().requires_grad_(False)
