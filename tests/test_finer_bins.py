@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 from sknoprop.networks import NumberEncoding
 from sknoprop.networks.finer_bins import finer_edges, finer_pieces
-from sknoprop.networks.resolution import ROWS_OF_ERROR, suited_encoding
+from sknoprop.networks.resolution import ROWS_OF_ERROR, enough_bins, suited_encoding
 from tests.models import losses_cut_and_left_alone
 
 
@@ -185,12 +185,34 @@ def test_a_feature_of_many_gets_the_bins_that_it_needs():
     assert suited_encoding(X, y, 8).n_out == 9 * 9
 
 
-def test_where_fewer_than_eight_bins_are_enough_no_feature_gets_more(monkeypatch):
-    """Such as averages of pixels: they leave much, and more bins make it worse."""
+@pytest.mark.parametrize(("error", "finer"), [(0.952, True), (0.954, False)])
+def test_where_fewer_than_eight_bins_are_enough_more_have_to_pay(error, finer, monkeypatch):
+    """Averages of pixels leave much, and more bins make it worse."""
     X, y = stripes(13_000, 0)
-    for n_bins, finer in ((5, False), (8, True)):
-        monkeypatch.setattr("sknoprop.networks.resolution.enough_bins", lambda *_, n=n_bins: n)
-        assert (suited_encoding(X, y).n_out > 9 * (n_bins + 1)) == finer
+    errors = iter([1.0, error])
+    monkeypatch.setattr("sknoprop.networks.resolution.enough_bins", lambda *_: 5)
+    monkeypatch.setattr("sknoprop.networks.resolution.leave_one_out_error", lambda *_: next(errors))
+    assert (suited_encoding(X, y).n_out > 9 * 6) == finer
+
+
+def wave(n, seed):
+    """One feature of twelve says all there is to say; 800 rows see no more of it by 16 bins."""
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([rng.uniform(size=n), rng.standard_normal((n, 11))])
+    return X, (np.floor(24 * X[:, 0]).astype(int) % 2) ^ (rng.random(n) < 0.1)
+
+
+def test_one_feature_that_says_all_is_found_among_others():
+    X, y = wave(4_000, 0)
+    assert enough_bins(X, y) == 3
+    edges = suited_encoding(X, y).edges()
+    assert len(edges[0]) > 24
+    assert {len(edges[j]) for j in range(1, 12)} == {4}
+
+
+def test_it_pays_among_others_too():
+    cut, left_alone = losses_cut_and_left_alone(wave(4_000, 0), wave(2_000, 1), max_iter=10)
+    assert cut < 0.8 * left_alone
 
 
 def test_it_pays():

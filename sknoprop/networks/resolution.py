@@ -36,9 +36,12 @@ FEW_FEATURES = 10
 #: How much more error fewer bins may have than the best: what is not worth the time of more.
 TOLERANCE = 0.01
 
-#: How much more error faint departures may make of the few rows that are judged, if these are a
-#: small part of all. All rows may show what they do not; on pixels of digits it is 16 % and more.
+#: How much more error an encoding may make of the few rows that are judged, if these are a small
+#: part of all. All rows may show what they do not; on pixels of digits it is 16 % and more.
 HARMLESS = 0.05
+
+#: How much less error it has to make where much speaks against it.
+CLEARLY = 0.05
 
 #: Rows that errors are measured on, and those that bins are measured on, at most.
 ROWS_OF_ERROR, ROWS_OF_BINS = 800, 4_000
@@ -145,16 +148,17 @@ class _Choice:
     def __init__(self, n_samples: int, errors: _Errors, encoding: NumberEncoding) -> None:
         self.encoding, self.errors, self.least = encoding, errors, np.nan
         # Where all rows are judged, no error more is harmless.
-        self.bound = 1.0 + HARMLESS * max(1.0 - ROWS_OF_ERROR / n_samples, 0.0)
+        self.left_out = max(1.0 - ROWS_OF_ERROR / n_samples, 0.0)
 
-    def offer(self, other: NumberEncoding) -> None:
+    def offer(self, other: NumberEncoding, more: float) -> None:
+        """Take another encoding that has so much more error at most, by the least so far."""
         # Of more pieces than rows that are judged these cannot tell.
         if torch.equal(other.left, self.encoding.left) or len(other.column) >= ROWS_OF_ERROR:
             return
         if np.isnan(self.least):
             self.least = self.errors.of(self.encoding)
         error = self.errors.of(other)
-        if error <= self.bound * self.least:
+        if error <= (1.0 + more * self.left_out) * self.least:
             self.encoding = other
         self.least = min(self.least, error)
 
@@ -174,8 +178,8 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
     Levels and shared values by which they depart from a line faintly are cut, too, unless that
     makes the error of kernel ridge regression on rows left out larger: by anything at all where all
     rows are judged, by `HARMLESS` where these are few of many. So are, if nobody says how many
-    bins there are and eight or more are chosen, features of many rows into more
-    (`sknoprop.networks.finer_bins`).
+    bins there are, features of many rows into more (`sknoprop.networks.finer_bins`); where fewer
+    than eight are chosen only if that makes the error clearly smaller.
 
     Parameters
     ----------
@@ -208,11 +212,12 @@ def suited_encoding(X: np.ndarray, y: np.ndarray, n_bins: int | None = None) -> 
     if some is None:
         return encoding
     choice = _Choice(len(X), _Errors(*some, encoding), encoding)
-    choice.offer(NumberEncoding(X, n_chosen, y, faint=True))
-    # Where fewer than usual are enough, classes are clusters or images, which more blur.
-    if n_bins is None and n_chosen >= USUAL:
+    choice.offer(NumberEncoding(X, n_chosen, y, faint=True), HARMLESS)
+    if n_bins is None:
         edges = finer_pieces(X, y, choice.encoding.edges(), ROWS_OF_ERROR)
-        choice.offer(choice.encoding.cut_at(edges))
+        # Where fewer than usual are enough, classes may be clusters or images, which more blur.
+        more = HARMLESS if n_chosen >= USUAL else -CLEARLY
+        choice.offer(choice.encoding.cut_at(edges), more)
     return choice.encoding
 
 
