@@ -316,17 +316,17 @@ default="auto"
         of what it was: each block is split along its times.
 
     n_jobs : int or None, default=None
-        joblib workers that train blocks in `fit`, a group of blocks each. None means 1 unless in
-        a `joblib.parallel_config` context, which also chooses where they run (processes, threads,
-        a Dask or Ray cluster); -1 means all processors. With one worker, all blocks are trained in
+        joblib workers that train blocks in `fit`, a group of blocks each. None means 1 unless in a
+        `joblib.parallel_config` context, which also chooses where they run (processes, threads, a
+        Dask or Ray cluster); -1 means all processors. With one worker, all blocks are trained in
         one step. With more, a block learns what it learns in one step, up to rounding, which long
         training amplifies, and for the same `n_jobs` bit for bit the same on any back end. It pays
         where a fit takes many seconds. Blocks that share a learned embedding or schedule, or that
-        `callbacks` follow, cannot be trained apart: an error for any `n_jobs` but None and 1. In groups `history_` lacks
-        "train_loss" and "valid_loss", which no worker knows, and a block's losses are NaN after its
-        worker was done. `verbose` then shows blocks that are done, not epochs. Workers that are
-        threads go on for a while after Ctrl-C or an error of another one: prefer processes,
-        joblib's default.
+        `callbacks` follow, cannot be trained apart: an error for any `n_jobs` but None and 1. In
+        groups `history_` lacks "train_loss" and "valid_loss", which no worker knows, and a block's
+        losses are NaN after its worker was done. `verbose` then shows blocks that are done, not
+        epochs. Workers that are threads go on for a while after Ctrl-C or an error of another one:
+        prefer processes, joblib's default.
 
     random_state : int, RandomState instance or None, default=None
         Decides initial values, order of rows, noise in training and draws in prediction. With
